@@ -1,0 +1,1 @@
+"""Facts about instruments and time: contracts, calendar, bars, file formats, the built-in market."""
