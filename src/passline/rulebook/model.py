@@ -404,6 +404,7 @@ class Rulebook:
         target: the profit target; None if the stage has none.
         daily_limit: the daily loss limit.
         tiers: size and daily limit by profit, rising; at least one.
+        tiers_latched: a tier once reached is kept when the profit falls again.
         days: minimum days.
         consistency: best-day rules.
         clock: flat-by.
@@ -433,6 +434,7 @@ class Rulebook:
     clock: Clock
     note: str = ""
     funded: str | None = None
+    tiers_latched: bool = False
     time_limit_days: int | None = None
     target: Target | None = None
     daily_limit: DailyLimit = field(default_factory=DailyLimit)
