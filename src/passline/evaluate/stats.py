@@ -1,0 +1,291 @@
+"""Intervals for episodes that are not independent: those of one stretch of dates share its luck.
+
+Episodes come with a cluster each, and every interval here follows the spread between clusters,
+not between episodes. Nothing is read or drawn here except by `cluster_bootstrap`, from its seed.
+How often these intervals cover the truth is measured in tests/evaluate/test_stats.py.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, stdtrit  # type: ignore[import-untyped]
+
+from passline.errors import ConfigError
+
+__all__ = [
+    "Estimate",
+    "cluster_bootstrap",
+    "clusters_by_span",
+    "mean_interval",
+    "paired_difference",
+    "proportion_interval",
+]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A figure with its interval and the sample it rests on.
+
+    Attributes:
+        value: the figure itself.
+        low: lower end of the interval; -inf where the sample cannot bound it.
+        high: upper end of the interval; inf where the sample cannot bound it.
+        n: episodes (or pairs of episodes).
+        n_clusters: clusters they fall into.
+        n_effective: independent episodes that would pin the figure as firmly as these do.
+        level: share of such intervals that cover the truth.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    n_clusters: int
+    n_effective: float
+    level: float = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Spread:
+    """Cluster-robust variance of a mean.
+
+    Attributes:
+        mean: the mean of all values.
+        variance: its variance, following the spread between clusters.
+        dof: degrees of freedom of that variance.
+        n_clusters: clusters with at least one value.
+        kish: n^2 / sum of squared cluster sizes, the clusters' number were they of equal size.
+    """
+
+    mean: float
+    variance: float
+    dof: float
+    n_clusters: int
+    kish: float
+
+
+def proportion_interval(
+    successes: ArrayLike, clusters: ArrayLike, *, level: float = 0.95, is_serial: bool = False
+) -> Estimate:
+    """Returns a share with Wilson's interval on the effective sample size.
+
+    The effective size is p(1-p) over the cluster-robust variance of p, held between Kish's number
+    of clusters and n (Korn and Graubard 1998 use it with Clopper and Pearson's interval). If all
+    episodes agree it is Kish's number of clusters.
+
+    Args:
+        successes: bool [n].
+        clusters: cluster of each episode, int [n].
+        level: coverage of the interval.
+        is_serial: cluster g and g + 1 touch in time and may share luck (see `clusters_by_span`).
+    """
+    values, ids = _checked(successes, clusters, level)
+    spread = _spread(values, ids, is_serial)
+    n, p = len(values), spread.mean
+    raw = p * (1 - p) / spread.variance if spread.variance > 0 else spread.kish
+    n_effective = float(np.clip(raw, spread.kish, n))
+    dof = n - 1 if raw >= n else spread.dof
+    quantile = _t_quantile(level, dof)
+    low, high = _wilson(p, n_effective, quantile)
+    return Estimate(
+        value=p,
+        low=low,
+        high=high,
+        n=n,
+        n_clusters=spread.n_clusters,
+        n_effective=n_effective,
+        level=level,
+    )
+
+
+def mean_interval(
+    values: ArrayLike, clusters: ArrayLike, *, level: float = 0.95, is_serial: bool = False
+) -> Estimate:
+    """Returns a mean with its cluster-robust t interval.
+
+    The variance is CR2 (Bell and McCaffrey 2002) for a mean: squared residual sums of the clusters,
+    each over one minus its share of the sample. With one cluster nothing bounds the mean.
+
+    Args:
+        values: one number an episode, float [n].
+        clusters: cluster of each episode, int [n].
+        level: coverage of the interval.
+        is_serial: cluster g and g + 1 touch in time and may share luck.
+    """
+    checked, ids = _checked(values, clusters, level)
+    spread = _spread(checked, ids, is_serial)
+    n = len(checked)
+    half = _half_width(spread, level)
+    plain = float(checked.var()) * n / max(n - 1, 1)
+    raw = plain / spread.variance if spread.variance > 0 else spread.kish
+    return Estimate(
+        value=spread.mean,
+        low=spread.mean - half,
+        high=spread.mean + half,
+        n=n,
+        n_clusters=spread.n_clusters,
+        n_effective=float(np.clip(raw, spread.kish, n)),
+        level=level,
+    )
+
+
+def paired_difference(
+    first: ArrayLike,
+    second: ArrayLike,
+    clusters: ArrayLike,
+    *,
+    level: float = 0.95,
+    is_serial: bool = False,
+) -> Estimate:
+    """Returns the mean of first - second over the same episodes, with its interval.
+
+    Of two series of bool it is the difference of two shares. If no pair differs, or all differ one
+    way, the spread says nothing; Wilson's bound on Kish's number of clusters is then the interval.
+    """
+    a, b = np.asarray(first), np.asarray(second)
+    if a.shape != b.shape:
+        raise ConfigError(f"paired_difference: {a.shape} and {b.shape} episodes cannot be paired")
+    differences = a.astype(np.float64) - b.astype(np.float64)
+    estimate = mean_interval(differences, clusters, level=level, is_serial=is_serial)
+    is_uniform = bool(np.all(differences == differences[0])) and estimate.n_clusters > 1
+    if not (a.dtype == bool and b.dtype == bool and is_uniform):
+        return estimate
+    spread = _spread(differences, np.asarray(clusters, dtype=np.int64), is_serial)
+    quantile = _t_quantile(level, max(spread.kish - 1, 0))
+    reach = _wilson(0.0, spread.kish, quantile)[1]
+    value = estimate.value
+    return Estimate(
+        value=value,
+        low=max(value - reach, -1.0),
+        high=min(value + reach, 1.0),
+        n=estimate.n,
+        n_clusters=estimate.n_clusters,
+        n_effective=spread.kish,
+        level=level,
+    )
+
+
+def cluster_bootstrap(
+    statistic: Callable[[NDArray[np.intp]], float],
+    clusters: ArrayLike,
+    *,
+    seed: int,
+    n_draws: int = 2000,
+    level: float = 0.95,
+) -> Estimate:
+    """Returns any figure with its interval from drawing whole clusters anew.
+
+    Percentiles of the draws, taken further out as Hesterberg (2015) advises, so that few clusters
+    give t's width and not the normal's.
+
+    Args:
+        statistic: computes the figure from the indices of the drawn episodes.
+        clusters: cluster of each episode, int [n].
+        seed: of the draws.
+        n_draws: number of draws.
+        level: coverage of the interval.
+    """
+    ids = np.asarray(clusters, dtype=np.int64)
+    _, codes, sizes = np.unique(ids, return_inverse=True, return_counts=True)
+    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(sizes)[:-1])
+    n_clusters = len(members)
+    if n_clusters < 2:
+        raise ConfigError(f"cluster_bootstrap: {n_clusters} cluster; at least 2 are needed")
+    generator = np.random.default_rng(seed)
+    picks = generator.integers(n_clusters, size=(n_draws, n_clusters))
+    draws = [statistic(np.concatenate([members[g] for g in pick])) for pick in picks]
+    reach = np.sqrt(n_clusters / (n_clusters - 1)) * _t_quantile(level, n_clusters - 1)
+    tail = float(ndtr(-reach))
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return Estimate(
+        value=float(statistic(np.arange(len(ids)))),
+        low=float(low),
+        high=float(high),
+        n=len(ids),
+        n_clusters=n_clusters,
+        n_effective=float(sizes.sum() ** 2 / (sizes**2).sum()),
+        level=level,
+    )
+
+
+def clusters_by_span(start_day: ArrayLike, span_days: int) -> Ints:
+    """Returns the cluster of each episode: blocks of `span_days` from the earliest start.
+
+    Episodes that share a day lie in one block or in two that touch, whatever their market, so the
+    intervals over these clusters take `is_serial=True`. Where episodes use their whole span and
+    begin on every day, intervals without it cover 89-92 % instead of 95 %.
+
+    Args:
+        start_day: first trading day of each episode, days since 1970-01-01 [n].
+        span_days: longest an episode may last, in the same days; at least 1.
+    """
+    days = np.asarray(start_day, dtype=np.int64)
+    if span_days < 1:
+        raise ConfigError(f"clusters_by_span: span_days is {span_days}; at least 1 is needed")
+    return (days - days.min()) // span_days if days.size else days
+
+
+def _checked(values: ArrayLike, clusters: ArrayLike, level: float) -> tuple[Floats, Ints]:
+    numbers = np.asarray(values, dtype=np.float64)
+    ids = np.asarray(clusters, dtype=np.int64)
+    if numbers.ndim != 1 or numbers.shape != ids.shape or not len(numbers):
+        raise ConfigError(
+            f"interval: {numbers.shape} values and {ids.shape} clusters; both must be [n], n > 0"
+        )
+    if not np.isfinite(numbers).all():
+        raise ConfigError(f"interval: {int((~np.isfinite(numbers)).sum())} values are not finite")
+    if not 0 < level < 1:
+        raise ConfigError(f"interval: level is {level}; it lies between 0 and 1")
+    return numbers, ids
+
+
+def _spread(values: Floats, ids: Ints, is_serial: bool) -> _Spread:
+    unique, codes, sizes = np.unique(ids, return_inverse=True, return_counts=True)
+    n, n_clusters = len(values), len(unique)
+    mean = float(values.mean())
+    kish = float(n**2 / (sizes.astype(np.float64) ** 2).sum())
+    if n_clusters < 2:
+        return _Spread(mean=mean, variance=0.0, dof=0.0, n_clusters=n_clusters, kish=kish)
+    residual_sums = np.bincount(codes, weights=values - mean, minlength=n_clusters)
+    sums = residual_sums / np.sqrt(1 - sizes / n)
+    squares = sums**2
+    total = float(squares.sum())
+    # Few clusters that carry the whole spread know it badly, however many others there are.
+    fourth = float((squares**2).sum())
+    dof = min(kish - 1, 2 * total**2 / fourth) if fourth > 0 else kish - 1
+    if is_serial:
+        touching = np.diff(unique) == 1
+        covariance = float((sums[1:] * sums[:-1])[touching].sum())
+        total += 2 * max(covariance, 0.0)
+        total *= 1 + 1 / n_clusters
+        dof *= 0.75
+    return _Spread(
+        mean=mean, variance=total / n**2, dof=max(dof, 0.5), n_clusters=n_clusters, kish=kish
+    )
+
+
+def _half_width(spread: _Spread, level: float) -> float:
+    if spread.n_clusters < 2:
+        return float("inf")
+    return _t_quantile(level, spread.dof) * float(np.sqrt(spread.variance))
+
+
+def _t_quantile(level: float, dof: float) -> float:
+    if dof <= 0:
+        return float("inf")
+    return float(stdtrit(dof, (1 + level) / 2))
+
+
+def _wilson(p: float, n: float, quantile: float) -> tuple[float, float]:
+    """Wilson's score interval (1927) with the quantile given."""
+    if not np.isfinite(quantile):
+        return 0.0, 1.0
+    q2 = quantile**2
+    middle = (p + q2 / (2 * n)) / (1 + q2 / n)
+    half = quantile / (1 + q2 / n) * np.sqrt(p * (1 - p) / n + q2 / (4 * n**2))
+    return max(float(middle - half), 0.0), min(float(middle + half), 1.0)

@@ -1,0 +1,195 @@
+"""Intervals cover the truth as often as they say, on simulated markets whose truth is known."""
+
+import numpy as np
+import pytest
+from scipy.special import ndtr, stdtrit
+
+from passline.errors import ConfigError
+from passline.evaluate.stats import (
+    Estimate,
+    cluster_bootstrap,
+    clusters_by_span,
+    mean_interval,
+    paired_difference,
+    proportion_interval,
+)
+
+N_MARKETS = 1000
+# 95 % within 93-97 %, plus 2.5 standard errors of a share counted over N_MARKETS.
+SLACK = 2.5 * np.sqrt(0.95 * 0.05 / N_MARKETS)
+
+
+def assert_covers(estimates: list[Estimate], truth: float) -> None:
+    covered = np.mean([estimate.low <= truth <= estimate.high for estimate in estimates])
+    assert 0.93 - SLACK <= covered <= 0.97 + SLACK, f"covered {covered:.3f} of {len(estimates)}"
+
+
+def cluster_ids(n_clusters: int, is_uneven: bool, generator: np.random.Generator) -> np.ndarray:
+    sizes = np.full(n_clusters, 20)
+    if is_uneven:
+        sizes = generator.integers(8, 33, n_clusters)
+    return np.repeat(np.arange(n_clusters), sizes)
+
+
+@pytest.mark.parametrize("is_uneven", [False, True])
+@pytest.mark.parametrize("correlation", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize(("n_clusters", "truth"), [(12, 0.35), (20, 0.15), (30, 0.1)])
+def test_proportion_interval_covers(n_clusters, truth, correlation, is_uneven):
+    generator = np.random.default_rng(20260101)
+    ids = cluster_ids(n_clusters, is_uneven, generator)
+    estimates = []
+    for _ in range(N_MARKETS):
+        rates = np.full(n_clusters, truth)
+        if correlation:
+            weight = 1 / correlation - 1
+            rates = generator.beta(truth * weight, (1 - truth) * weight, n_clusters)
+        estimates.append(proportion_interval(generator.random(len(ids)) < rates[ids], ids))
+    assert_covers(estimates, truth)
+
+
+@pytest.mark.parametrize("is_heavy", [False, True])
+@pytest.mark.parametrize("correlation", [0.0, 0.3])
+@pytest.mark.parametrize("n_clusters", [12, 30])
+def test_mean_interval_covers(n_clusters, correlation, is_heavy):
+    generator = np.random.default_rng(7)
+    ids = cluster_ids(n_clusters, True, generator)
+    estimates = []
+    for _ in range(N_MARKETS):
+        shared = generator.standard_normal(n_clusters)[ids] * np.sqrt(correlation)
+        own = generator.standard_t(4, len(ids)) if is_heavy else generator.standard_normal(len(ids))
+        estimates.append(mean_interval(5 + shared + own, ids))
+    assert_covers(estimates, 5.0)
+
+
+def test_intervals_that_ignore_clusters_would_not_cover():
+    """The control: the same episodes taken as independent cover far less than they claim."""
+    generator = np.random.default_rng(3)
+    ids = cluster_ids(20, False, generator)
+    covered = 0
+    for _ in range(300):
+        rates = generator.beta(0.3 * 4, 0.7 * 4, 20)
+        estimate = proportion_interval(generator.random(len(ids)) < rates[ids], np.arange(len(ids)))
+        covered += estimate.low <= 0.3 <= estimate.high
+    assert covered / 300 < 0.7
+
+
+@pytest.mark.parametrize("duration", [21, 10])
+def test_overlapping_windows_are_covered_as_serial_clusters_and_only_so(duration):
+    """Episodes begin every day of two years; the return of their window decides them alone."""
+    generator = np.random.default_rng(11)
+    days, span = 500, 21
+    starts = np.arange(days)
+    ids = clusters_by_span(starts, span)
+    serial, serial_means, plain_means = [], [], []
+    for _ in range(N_MARKETS):
+        path = np.concatenate([[0.0], np.cumsum(generator.standard_normal(days + span))])
+        returns = (path[starts + duration] - path[starts]) / np.sqrt(duration)
+        serial.append(proportion_interval(returns > 0.5, ids, is_serial=True))
+        serial_means.append(mean_interval(returns, ids, is_serial=True))
+        plain_means.append(mean_interval(returns, ids))
+    assert_covers(serial, 1 - float(ndtr(0.5)))
+    assert_covers(serial_means, 0.0)
+    if duration == span:
+        assert np.mean([e.low <= 0 <= e.high for e in plain_means]) < 0.925
+
+
+def test_paired_difference_covers_and_is_narrower_than_unpaired():
+    generator = np.random.default_rng(5)
+    ids = cluster_ids(20, False, generator)
+    estimates = []
+    for _ in range(N_MARKETS):
+        difficulty = generator.standard_normal(20)[ids] + 0.5 * generator.standard_normal(len(ids))
+        first, second = difficulty < -0.4, difficulty + 0.5 * generator.random(len(ids)) < -0.4
+        estimates.append(paired_difference(first, second, ids))
+    scale = np.sqrt(1.25)
+    grid = np.linspace(0, 0.5, 2001)
+    truth = float(np.mean(ndtr(-0.4 / scale) - ndtr((-0.4 - grid) / scale)))
+    assert_covers(estimates, truth)
+    alone = proportion_interval(first, ids)
+    assert estimates[-1].high - estimates[-1].low < 0.6 * (alone.high - alone.low)
+
+
+def test_cluster_bootstrap_covers_for_a_median_and_repeats_from_its_seed():
+    generator = np.random.default_rng(13)
+    ids = cluster_ids(20, True, generator)
+    estimates = []
+    for draw in range(200):
+        values = generator.standard_normal(20)[ids] * 0.5 + generator.standard_normal(len(ids))
+
+        def median(rows: np.ndarray, values: np.ndarray = values) -> float:
+            return float(np.median(values[rows]))
+
+        estimates.append(cluster_bootstrap(median, ids, seed=draw, n_draws=200))
+    covered = np.mean([estimate.low <= 0 <= estimate.high for estimate in estimates])
+    assert 0.90 <= covered <= 0.99
+    first, again, other = (
+        cluster_bootstrap(median, ids, seed=seed, n_draws=200) for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_proportion_by_hand():
+    """Two in four clusters of one: effective size 3, Wilson with t at 3 degrees of freedom."""
+    estimate = proportion_interval([True, True, False, False], [0, 1, 2, 3])
+    # CR2: residuals 1/2, each squared over 3/4, summed over n^2: 4 * (1/4) / (3/4) / 16 = 1/12;
+    # 1/4 over 1/12 is 3, raised to Kish's 4 clusters, and 4 = n: quantile t at n - 1 = 3.
+    assert estimate.n_effective == 4
+    q = float(stdtrit(3, 0.975))
+    middle = (0.5 + q * q / 8) / (1 + q * q / 4)
+    half = q / (1 + q * q / 4) * np.sqrt(0.25 / 4 + q * q / 64)
+    assert estimate.low == pytest.approx(middle - half)
+    assert estimate.high == pytest.approx(middle + half)
+
+
+def test_wholly_shared_luck_counts_clusters_not_episodes():
+    ids = np.repeat(np.arange(10), 50)
+    estimate = proportion_interval(np.repeat(np.arange(10) < 4, 50), ids)
+    assert (estimate.n, estimate.n_clusters) == (500, 10)
+    assert estimate.n_effective == pytest.approx(10)
+
+
+@pytest.mark.parametrize("success", [False, True])
+def test_unanimous_episodes_still_have_a_wide_interval(success):
+    estimate = proportion_interval(np.full(200, success), np.repeat(np.arange(10), 20))
+    assert estimate.n_effective == pytest.approx(10)
+    width = estimate.high - estimate.low
+    assert 0.2 < width < 0.5
+    assert estimate.value in (estimate.low, estimate.high)
+
+
+def test_one_cluster_bounds_nothing():
+    share = proportion_interval([True, False, True], [4, 4, 4])
+    assert (share.low, share.high) == (0.0, 1.0)
+    mean = mean_interval([1.0, 2.0], [0, 0])
+    assert (mean.low, mean.high) == (-np.inf, np.inf)
+
+
+@pytest.mark.parametrize(("one", "other", "value"), [(1, 0, 1.0), (0, 1, -1.0), (1, 1, 0.0)])
+def test_pairs_that_all_agree_are_not_certain(one, other, value):
+    ids = np.repeat(np.arange(12), 10)
+    estimate = paired_difference(np.full(120, bool(one)), np.full(120, bool(other)), ids)
+    assert estimate.value == value
+    assert estimate.high - estimate.low > 0.15
+    assert estimate.low <= value <= estimate.high
+    assert (estimate.low > 0) == (value > 0)
+
+
+def test_blocks_of_dates():
+    assert clusters_by_span([100, 129, 130, 190], 30).tolist() == [0, 0, 1, 3]
+    with pytest.raises(ConfigError, match="span_days is 0"):
+        clusters_by_span([1], 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "clusters", "level", "says"),
+    [
+        ([], [], 0.95, "n > 0"),
+        ([1.0, 2.0], [0], 0.95, r"\(2,\) values and \(1,\) clusters"),
+        ([1.0, np.nan], [0, 1], 0.95, "1 values are not finite"),
+        ([1.0, 2.0], [0, 1], 95, "level is 95"),
+    ],
+)
+def test_samples_that_cannot_be_judged_are_refused(values, clusters, level, says):
+    with pytest.raises(ConfigError, match=says):
+        mean_interval(values, clusters, level=level)
