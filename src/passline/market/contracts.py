@@ -36,7 +36,12 @@ OPTIONAL = frozenset({"first_traded", "source"})
 TOP_KEYS = ("as_of", "contract", "source")
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=1)
+def _built_in() -> dict[str, Contract]:
+    own = resources.files("passline.market").joinpath("contracts.toml").read_text("utf-8")
+    return _parse(own, "contracts.toml")
+
+
 def load_contracts(extra: Path | None = None) -> dict[str, Contract]:
     """Loads the known contracts by symbol, in the order of the file.
 
@@ -48,8 +53,7 @@ def load_contracts(extra: Path | None = None) -> dict[str, Contract]:
         BarsError: a file cannot be read, or a field is missing, unknown or impossible; the
             message carries the file and the field's path.
     """
-    own = resources.files("passline.market").joinpath("contracts.toml").read_text("utf-8")
-    contracts = _parse(own, "contracts.toml")
+    contracts = dict(_built_in())
     if extra is not None:
         try:
             text = extra.read_text("utf-8")
