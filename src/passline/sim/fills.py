@@ -70,7 +70,8 @@ def meet_leg(
     """Walks one leg from `start` to `end` in the lanes that are still open.
 
     Thresholds are compared as equities, so no level needs a division here: floor and limit are met
-    before the stop exactly when the equity at the stop is at or below the higher of the two.
+    before the stop exactly when the equity at the stop is at or below the higher of the two. On one
+    tick the floor goes before the limit, and a level already reached is met at `start`.
     """
     side = jnp.sign(account.qty)
     is_open = (account.qty != 0) & (way.reason == FillReason.NONE)
@@ -92,15 +93,16 @@ def meet_leg(
         (targets, FillReason.TARGET),
     )
     mark = level_price(account, terms, rules, reason)
+    mark = jnp.where(breaks & (side * (mark - start) > 0), start, mark)
+    shares_tick = breaks & (equity_at(account, terms, mark) <= account.floor)
+    reason = jnp.where(shares_tick, FillReason.FLOOR, reason)
     mark = jnp.where(reason == FillReason.STOP, terms.stop, mark)
     mark = jnp.where(reason == FillReason.TARGET, terms.target, mark)
     lives_on = is_open & (reason == FillReason.NONE)
     raises = in_favor & (lives_on | (reason == FillReason.TARGET) | passes)
     account = raise_mark(account, terms, rules, jnp.where(lives_on, end, mark), raises)
     account = mark_trip(account, terms, end, lives_on)
-    return account, Exit(
-        jnp.where(is_open, reason, way.reason), jnp.where(is_open, mark, way.mark)
-    )
+    return account, Exit(jnp.where(is_open, reason, way.reason), jnp.where(is_open, mark, way.mark))
 
 
 def level_price(account: Account, terms: Terms, rules: Rules, reason: Array) -> Array:
@@ -114,9 +116,7 @@ def level_price(account: Account, terms: Terms, rules: Rules, reason: Array) -> 
     distance = jnp.where(is_level, account.balance - level, 0)
     distance = jnp.where(is_target, rules.target_balance - account.balance + cost, distance)
     ticks = -((-distance) // per_tick)
-    return terms.entry + jnp.where(
-        is_target, side * (ticks + terms.slippage_ticks), -side * ticks
-    )
+    return terms.entry + jnp.where(is_target, side * (ticks + terms.slippage_ticks), -side * ticks)
 
 
 def walk_paths(
@@ -145,9 +145,7 @@ def walk_paths(
     return settle_exit(account, terms, rules, way)
 
 
-def choose_path(
-    paths: Account, terms: Terms, rules: Rules, close: Array
-) -> tuple[Account, Array]:
+def choose_path(paths: Account, terms: Terms, rules: Rules, close: Array) -> tuple[Account, Array]:
     """Keeps one of two paths [2, L] by the path rule; also tells where they differ [L]."""
     equity = equity_at(paths, terms, close[None])
     is_breached = paths.outcome == Outcome.BREACHED
