@@ -293,13 +293,16 @@ class Payout:
         every_days: calendar days between payouts.
         min_balance_mills: balance needed to ask; None if none.
         safety_net_mills: balance that must remain after a payout; None if none.
-        safety_net_payouts: how many payouts the safety net guards; None for all.
+        safety_net_payouts: how many payouts min_balance and safety_net guard; None for all.
         min_request_mills: smallest request.
         caps_mills: largest payout by its number; the last one holds for all that follow, unless
             uncapped_from; empty if no cap.
         uncapped_from: number of the payout from which no cap holds; None if the caps go on.
         balance_share_num: numerator of the share of the profit that one payout may take.
         balance_share_den: its denominator.
+        profit_goals_mills: profit since the last payout that must be earned to ask, by the payout's
+            number; the last one holds for all that follow; empty if any will do.
+        profit_multiple: a payout may be at most this many times that profit; None if free.
         lifetime_mills: largest sum of all payouts; None if no limit.
         max_payouts: payouts until the account ends; None if no limit.
         after_last: what happens then.
@@ -320,6 +323,8 @@ class Payout:
     uncapped_from: int | None = None
     balance_share_num: int = 1
     balance_share_den: int = 1
+    profit_goals_mills: tuple[int, ...] = ()
+    profit_multiple: int | None = None
     lifetime_mills: int | None = None
     max_payouts: int | None = None
     after_last: AfterLastPayout = "continues"
@@ -332,6 +337,11 @@ class Payout:
         if not self.caps_mills or (self.uncapped_from and number >= self.uncapped_from):
             return None
         return self.caps_mills[min(number, len(self.caps_mills)) - 1]
+
+    def profit_goal_mills(self, number: int) -> int:
+        """Returns the profit since the last payout that this payout, from 1, needs."""
+        goals = self.profit_goals_mills
+        return goals[min(number, len(goals)) - 1] if goals else 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -36,21 +36,41 @@ __all__ = ["CONFIDENCE", "TOP_KEYS", "read_rulebook"]
 
 CONFIDENCE = ("high", "medium", "low")
 _EVIDENCE_KEYS = ("as_of", "source", "confidence", "note")
-_SECTIONS = (
-    "automation",
-    "drawdown",
-    "target",
-    "daily_limit",
-    "days",
-    "clock",
-    "orders",
-    "commissions",
-    "products",
-    "payout",
-    "fees",
-    "inactivity",
-    "news",
-)
+_KEYS = {
+    "automation": ("policy",),
+    "drawdown": ("trail", "allowance", "lock_trigger", "lock_level", "payout_lock_level"),
+    "target": ("balance", "profit", "test"),
+    "daily_limit": ("kind", "amount", "reset"),
+    "days": ("min_days", "day_profit"),
+    "clock": ("flat_by", "no_entry_minutes", "late_flat"),
+    "orders": ("max_stop_per_target", "mae"),
+    "commissions": (),
+    "products": ("allowed", "excluded"),
+    "payout": (
+        "qualifying_days",
+        "day_profit",
+        "trading_days",
+        "every_days",
+        "min_balance",
+        "safety_net",
+        "safety_net_payouts",
+        "min_request",
+        "caps",
+        "uncapped_from",
+        "balance_share",
+        "profit_goals",
+        "profit_multiple",
+        "lifetime",
+        "max_payouts",
+        "after_last",
+        "split",
+        "full_split",
+    ),
+    "fees": ("price", "billing", "reset", "activation", "activation_within_days"),
+    "inactivity": ("window_days", "active_days", "day_profit"),
+    "news": ("policy",),
+}
+"""The tables of a book and their own keys; commissions take any contract symbol."""
 _SCALARS = (
     "firm",
     "plan",
@@ -62,7 +82,7 @@ _SCALARS = (
     "tiers_latched",
     "time_limit_days",
 )
-TOP_KEYS = (*_SCALARS, *_EVIDENCE_KEYS, *_SECTIONS, "tiers", "consistency", "about")
+TOP_KEYS = (*_SCALARS, *_EVIDENCE_KEYS, *_KEYS, "tiers", "consistency", "about")
 """Keys that a document may have at the top once `extends` and `platforms` are resolved."""
 
 
@@ -81,7 +101,7 @@ def read_rulebook(raw: Raw, *, id: str, file: str) -> Rulebook:
     top.only(TOP_KEYS)
     start = top.money("start_balance", low=0)
     stage = cast(Stage, top.choice("stage", ("evaluation", "funded")))
-    limit = _daily_limit(_section(top, "daily_limit", ("kind", "amount", "reset")))
+    limit = _daily_limit(_section(top, "daily_limit"))
     book = Rulebook(
         id=id,
         firm=top.text("firm"),
@@ -118,14 +138,14 @@ def read_rulebook(raw: Raw, *, id: str, file: str) -> Rulebook:
     return book
 
 
-def _section(top: Table, key: str, known: tuple[str, ...]) -> Table:
+def _section(top: Table, key: str) -> Table:
     table = top.sub(key)
-    table.only((*known, *_EVIDENCE_KEYS))
+    table.only((*_KEYS[key], *_EVIDENCE_KEYS))
     return table
 
 
 def _automation(top: Table) -> Automation:
-    table = _section(top, "automation", ("policy",))
+    table = _section(top, "automation")
     policies = ("forbidden", "allowed", "conditions", "unknown")
     return Automation(
         policy=cast(Any, table.choice("policy", policies)), note=table.text("note", "")
@@ -133,8 +153,7 @@ def _automation(top: Table) -> Automation:
 
 
 def _drawdown(top: Table, start: int) -> Drawdown:
-    known = ("trail", "allowance", "lock_trigger", "lock_level", "payout_lock_level")
-    table = _section(top, "drawdown", known)
+    table = _section(top, "drawdown")
     drawdown = Drawdown(
         trail=cast(Any, table.choice("trail", ("intraday", "end_of_day", "static"))),
         allowance_mills=table.money("allowance", low=1),
@@ -167,7 +186,7 @@ def _drawdown(top: Table, start: int) -> Drawdown:
 def _target(top: Table, start: int) -> Target | None:
     if not top.has("target"):
         return None
-    table = _section(top, "target", ("balance", "profit", "test"))
+    table = _section(top, "target")
     if table.has("balance") == table.has("profit"):
         table.fail("balance", "or profit must be given, and only one of them.")
     balance = table.money("balance") if table.has("balance") else start + table.money("profit")
@@ -216,7 +235,7 @@ def _tiers(top: Table, limit: DailyLimit) -> tuple[Tier, ...]:
 
 
 def _days(top: Table) -> Days:
-    table = _section(top, "days", ("min_days", "day_profit"))
+    table = _section(top, "days")
     return Days(
         min_days=table.integer("min_days", 0),
         day_profit_mills=table.maybe_money("day_profit"),
@@ -246,7 +265,7 @@ def _consistency(row: Table) -> Consistency:
 
 
 def _clock(top: Table) -> Clock:
-    table = _section(top, "clock", ("flat_by", "no_entry_minutes", "late_flat"))
+    table = _section(top, "clock")
     clock = Clock(
         flat_by=table.clock("flat_by"),
         no_entry_minutes=table.integer("no_entry_minutes", 5),
@@ -263,7 +282,7 @@ def _clock(top: Table) -> Clock:
 
 
 def _orders(top: Table) -> Orders:
-    table = _section(top, "orders", ("max_stop_per_target", "mae"))
+    table = _section(top, "orders")
     return Orders(
         max_stop_per_target=table.maybe_integer("max_stop_per_target"),
         mae=_mae(table.sub("mae")) if table.has("mae") else None,
@@ -309,34 +328,14 @@ def _commissions(top: Table) -> tuple[Commission, ...]:
 
 
 def _products(top: Table) -> Products:
-    table = _section(top, "products", ("allowed", "excluded"))
+    table = _section(top, "products")
     if table.has("allowed") and table.has("excluded"):
         table.fail("allowed", "and excluded are both given; give one of them.")
     return Products(allowed=table.symbols("allowed"), excluded=table.symbols("excluded") or ())
 
 
-_PAYOUT_KEYS = (
-    "qualifying_days",
-    "day_profit",
-    "trading_days",
-    "every_days",
-    "min_balance",
-    "safety_net",
-    "safety_net_payouts",
-    "min_request",
-    "caps",
-    "uncapped_from",
-    "balance_share",
-    "lifetime",
-    "max_payouts",
-    "after_last",
-    "split",
-    "full_split",
-)
-
-
 def _payout(top: Table) -> Payout:
-    table = _section(top, "payout", _PAYOUT_KEYS)
+    table = _section(top, "payout")
     share, split = table.ratio("balance_share", Fraction(1)), table.ratio("split", Fraction(1))
     return Payout(
         qualifying_days=table.integer("qualifying_days", 0),
@@ -351,6 +350,8 @@ def _payout(top: Table) -> Payout:
         uncapped_from=table.maybe_integer("uncapped_from"),
         balance_share_num=share.numerator,
         balance_share_den=share.denominator,
+        profit_goals_mills=table.money_list("profit_goals"),
+        profit_multiple=table.maybe_integer("profit_multiple"),
         lifetime_mills=table.maybe_money("lifetime"),
         max_payouts=table.maybe_integer("max_payouts"),
         after_last=cast(
@@ -363,8 +364,7 @@ def _payout(top: Table) -> Payout:
 
 
 def _fees(top: Table) -> Fees:
-    known = ("price", "billing", "reset", "activation", "activation_within_days")
-    table = _section(top, "fees", known)
+    table = _section(top, "fees")
     return Fees(
         price_mills=table.maybe_money("price"),
         billing=cast(Any, table.choice("billing", ("monthly", "one_time"), "monthly")),
@@ -375,7 +375,7 @@ def _fees(top: Table) -> Fees:
 
 
 def _inactivity(top: Table) -> Inactivity:
-    table = _section(top, "inactivity", ("window_days", "active_days", "day_profit"))
+    table = _section(top, "inactivity")
     return Inactivity(
         window_days=table.integer("window_days", low=1),
         active_days=table.integer("active_days", 1, low=1),
@@ -384,7 +384,7 @@ def _inactivity(top: Table) -> Inactivity:
 
 
 def _news(top: Table) -> News:
-    table = _section(top, "news", ("policy",))
+    table = _section(top, "news")
     policies = ("free", "restricted", "unknown")
     return News(
         policy=cast(Any, table.choice("policy", policies, "unknown")), note=table.text("note", "")
@@ -394,7 +394,7 @@ def _news(top: Table) -> News:
 def _evidence(top: Table) -> tuple[Evidence, ...]:
     """Collects the dates and sources of tables and of single fields; each inherits from above."""
     found = [_one_evidence("", top, top)]
-    for key in _SECTIONS:
+    for key in _KEYS:
         table = top.sub(key)
         if any(table.has(name) for name in _EVIDENCE_KEYS):
             found.append(_one_evidence(key, table, top))
@@ -403,12 +403,13 @@ def _evidence(top: Table) -> tuple[Evidence, ...]:
         table = about.sub(path)
         table.only(_EVIDENCE_KEYS)
         section, _, name = path.partition(".")
-        inner = top.raw.get(section)
-        known = section in TOP_KEYS and section in top.raw
-        if not known or (name and not (isinstance(inner, dict) and name in inner)):
-            about.fail(path, "names no field that this book sets; write it as table.field.")
-        parent = top.sub(section) if isinstance(inner, dict) else top
-        found.append(_one_evidence(path, table, parent, top))
+        keys = _KEYS.get(section, ())
+        is_field = section in TOP_KEYS and section != "about" and section not in _EVIDENCE_KEYS
+        if not is_field or (name and name not in keys and section != "commissions"):
+            fields = ", ".join(f"{section}.{key}" for key in keys) or "drawdown.allowance, tiers"
+            about.fail(path, f"names no field; write table.field, such as {fields}.")
+        parents = (top.sub(section), top) if section in _KEYS else (top,)
+        found.append(_one_evidence(path, table, *parents))
     return tuple(found)
 
 
