@@ -25,7 +25,7 @@ MONTH = SyntheticConfig(start_date=date(2020, 11, 16), end_date=date(2020, 12, 1
 YEARS = SyntheticConfig(start_date=date(2021, 1, 1), end_date=date(2023, 1, 1))
 COLUMNS = ("ts", "open", "high", "low", "close", "volume")
 WHISPER = 1e-12
-"""A strength too small to move any price by a tick: bars of the null, with the signal beside."""
+"""A strength too small to move a price, rounding ties apart: the null, with the signal beside."""
 
 
 @pytest.fixture(scope="module")
@@ -195,12 +195,40 @@ def test_moves_have_fat_tails_and_plain_signs(null: SyntheticMarket) -> None:
 
 
 def test_bars_reach_as_far_as_a_walk_does(null: SyntheticMarket) -> None:
-    """Range over root mean square body; 1.6 for continuous Brownian motion, less when sampled."""
+    """Range over standard deviation of the body is sqrt(8 / pi), less a tick for the grid."""
     bars = null.bars
     day = (session_minute(bars.ts) >= 930) & (session_minute(bars.ts) < 1_320)
-    span = (bars.high - bars.low)[day].astype(np.float64)
+    span = (bars.high - bars.low)[day] + 1.0
     body = (bars.close - bars.open)[day].astype(np.float64)
-    assert 1.2 < np.mean(span) / np.mean(np.abs(body)) / math.sqrt(math.pi / 2) < 1.6
+    ratio = np.mean(span) / (np.mean(np.abs(body)) * math.sqrt(math.pi / 2))
+    assert ratio == pytest.approx(math.sqrt(8 / math.pi), rel=0.02)
+
+
+def bracket_r(bars: Bars, start: NDArray[np.int64], side: int) -> NDArray[np.float64]:
+    """Results, in units of risk, of brackets of 1 : 3 held 240 bars at most, without any cost.
+
+    Entered at the close of `start` with a stop of 40 ticks, filled where touched, stop first.
+    """
+    entry, result = bars.close[start], np.full(len(start), np.nan)
+    for ahead in range(1, 241):
+        k = start + ahead
+        against, favor = (bars.low, bars.high) if side > 0 else (bars.high, bars.low)
+        is_stopped = side * (against[k] - entry) <= -40
+        is_paid = (side * (favor[k] - entry) >= 120) & ~is_stopped
+        result = np.where(np.isnan(result) & is_stopped, -1.0, result)
+        result = np.where(np.isnan(result) & is_paid, 3.0, result)
+    left = side * (bars.close[start + 240] - entry) / 40
+    return np.where(np.isnan(result), left, result)
+
+
+def test_stops_inside_bars_are_no_free_lunch_in_the_null(null: SyntheticMarket) -> None:
+    """Long and short brackets from random bars earn nothing on average: 0 within 0.035."""
+    slot = session_minute(null.bars.ts)
+    start = np.flatnonzero((slot >= 930) & (slot < 1_100))[::12]
+    both = (bracket_r(null.bars, start, 1) + bracket_r(null.bars, start, -1)) / 2
+    assert len(both) > 7_000
+    assert both.std() > 0.5
+    assert abs(both.mean()) < 0.035
 
 
 def test_gaps_between_sessions_are_small_and_wider_after_weekends(null: SyntheticMarket) -> None:
@@ -264,7 +292,7 @@ def reconstruct(bars: Bars, mechanism: Mechanism) -> NDArray[np.float64]:
                 out[k] = -0.065 * scale * min(max(away, -1), 1)
             elif mechanism == "open_momentum" and 959 <= slot < 1_200:
                 move = (known(before, 959, first) - known(before, 929, first)) / (3 * scale)
-                out[k] = 0.054 * scale * min(max(move, -1), 1)
+                out[k] = 0.045 * scale * min(max(move, -1), 1)
             elif mechanism == "volatility_drift" and slot >= 60:
                 state = min(max(math.log(fast / slow) / 0.15, -1), 1)
                 move = (close - known(before, slot - 60, first)) / (4 * scale)
@@ -298,7 +326,8 @@ def test_the_edge_is_there_at_strength_one_and_absent_in_the_null(
             start = start[start + 60 < len(side)]
             hour = (market.bars.close[start + 60] - market.bars.close[start]) * side[start]
             assert abs(t_statistic(hour.astype(np.float64))) < 3.5
-            assert market.bars.fingerprint() == null.bars.fingerprint()
+            same = np.diff(market.bars.close) == np.diff(null.bars.close)
+            assert same.mean() > 0.9999
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)

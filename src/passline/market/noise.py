@@ -15,7 +15,7 @@ from passline.errors import ConfigError
 from passline.market.calendar import Sessions, load_calendar, session_minute
 from passline.market.clock import DAY_NS, EPOCH, MINUTE_NS
 
-__all__ = ["N_SLOTS", "POINTS", "Grid", "Noise", "draw_noise", "lay_out"]
+__all__ = ["MOMENTS", "N_SLOTS", "Grid", "Noise", "draw_noise", "lay_out"]
 
 N_SLOTS = 1_380
 """Minutes of a full session, 18:00 to 17:00 ET; slot 0 starts at 18:00 ET."""
@@ -31,8 +31,11 @@ _VOLATILITY_SHAPE = (
 )  # fmt: skip
 """Standard deviation of a minute's move by slot, relative; straight lines between the points."""
 
-POINTS = np.concatenate(([1 / 24], np.linspace(1 / 24, 1.0, 9)[1:])).astype(np.float32)
-"""Moments inside a minute at which the price is sampled, as fractions; the first is the open."""
+_KNOTS = np.array([1 / 24, 1 / 3, 2 / 3, 1.0], np.float32)
+"""Fractions of a minute at which the price is drawn; the first is the open, the last the close."""
+_MIDDLES = (_KNOTS[1:] + _KNOTS[:-1]) / 2
+MOMENTS = np.concatenate((_KNOTS[:1], _MIDDLES, _MIDDLES, _KNOTS[1:]))
+"""Moments of a minute's points: open, highs between the knots, lows, later knots to the close."""
 
 _DAY_PERSISTENCE = 0.97
 _INTRADAY_VOL = 0.30
@@ -71,7 +74,7 @@ class Noise:
     """Everything that chance decides, before any drift.
 
     Attributes:
-        steps: price relative to the previous close at each point of a minute, ticks
+        steps: price relative to the previous close at each of a minute's MOMENTS, ticks
             [N_SLOTS, points, D].
         volume: contracts a minute; int64 [N_SLOTS, D].
         has_bar: the session is open and the minute saw a trade [N_SLOTS, D].
@@ -133,8 +136,8 @@ def draw_noise(grid: Grid, *, daily_sigma_ticks: float, day_vol: float, seed: in
         seed: of every stream.
     """
     n_days = len(grid.first_ns)
-    days, path, vol, tail, amount, silence = (
-        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(6)
+    days, path, reach, vol, tail, amount, silence = (
+        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(7)
     )
     shape = np.interp(np.arange(N_SLOTS), *np.transpose(_VOLATILITY_SHAPE))
     shape /= np.sqrt(np.sum(shape**2))
@@ -142,7 +145,7 @@ def draw_noise(grid: Grid, *, daily_sigma_ticks: float, day_vol: float, seed: in
     day_draws = days.standard_normal((n_days, 2))
     day_factor = np.exp(day_vol * _autoregression(day_draws[:, :1], _DAY_PERSISTENCE)[:, 0])
     gap = np.where(grid.is_long_break, _WEEKEND_GAP, _OVERNIGHT_GAP) * day_factor * day_draws[:, 1]
-    steps = np.empty((N_SLOTS, len(POINTS), n_days), np.float32)
+    steps = np.empty((N_SLOTS, len(MOMENTS), n_days), np.float32)
     volume = np.empty((N_SLOTS, n_days), np.int64)
     has_bar = np.empty((N_SLOTS, n_days), np.bool_)
     for start in range(0, n_days, _BLOCK):
@@ -153,7 +156,7 @@ def draw_noise(grid: Grid, *, daily_sigma_ticks: float, day_vol: float, seed: in
         )
         burst = np.sqrt((_TAIL_DOF / 2 - 1) / tail.standard_gamma(_TAIL_DOF / 2, size).T)
         sigma = daily_sigma_ticks * shape[:, None] * day_factor[cut] * clustered * burst
-        steps[:, :, cut] = _paths(path, size) * sigma[:, None, :]
+        steps[:, :, cut] = _paths(path, reach, size) * sigma[:, None, :]
         expected = typical_volume * day_factor[cut] * clustered
         traded = expected * np.sqrt(burst) * np.exp(_VOLUME_NOISE * _normals(amount, size))
         volume[:, cut] = np.maximum(np.rint(traded), 1)
@@ -172,12 +175,24 @@ def _normals(rng: np.random.Generator, size: tuple[int, int]) -> _F32:
     return rng.standard_normal(size, dtype=np.float32).T
 
 
-def _paths(rng: np.random.Generator, size: tuple[int, int]) -> _F32:
-    """Draws Brownian paths over a minute of unit variance at POINTS [N_SLOTS, points, days]."""
-    draws = rng.standard_normal((*size, len(POINTS)), dtype=np.float32)
-    draws *= np.sqrt(np.diff(POINTS, prepend=np.float32(0)))
-    paths: _F32 = np.cumsum(draws, axis=2).transpose(1, 2, 0)
-    return paths
+def _paths(path: np.random.Generator, reach: np.random.Generator, size: tuple[int, int]) -> _F32:
+    """Draws Brownian motion over a minute of unit variance [N_SLOTS, points, days].
+
+    Between two knots a and b that lie a variance s apart, the highest point of the continuous path
+    is (a + b + √((b − a)² + 2 s E)) / 2 with E exponential (the maximum of a Brownian bridge), the
+    lowest likewise. A stop that a bar meets was therefore met on the way, not jumped over.
+    """
+    spread = np.diff(_KNOTS, prepend=np.float32(0))
+    draws = path.standard_normal((*size, len(_KNOTS)), dtype=np.float32)
+    knots = np.cumsum(draws * np.sqrt(spread), axis=2).transpose(1, 2, 0)
+    chance = reach.standard_exponential((*size, 2 * len(_MIDDLES)), dtype=np.float32)
+    extent = 2 * chance.transpose(1, 2, 0) * np.tile(spread[1:], 2)[:, None]
+    extent += np.tile(np.diff(knots, axis=1) ** 2, (1, 2, 1))
+    np.sqrt(extent, out=extent)
+    both_ends = knots[:, 1:] + knots[:, :-1]
+    highs = (both_ends + extent[:, : len(_MIDDLES)]) / 2
+    lows = (both_ends - extent[:, len(_MIDDLES) :]) / 2
+    return np.concatenate((knots[:, :1], highs, lows, knots[:, 1:]), axis=1)
 
 
 def _autoregression(draws: NDArray[Any], persistence: float) -> NDArray[Any]:

@@ -19,7 +19,7 @@ from passline.errors import ConfigError
 from passline.market.bars import Bars
 from passline.market.clock import MINUTE_NS
 from passline.market.contract import Contract
-from passline.market.noise import N_SLOTS, POINTS, Grid, Noise, draw_noise, lay_out
+from passline.market.noise import MOMENTS, N_SLOTS, Grid, Noise, draw_noise, lay_out
 from passline.market.planted import MECHANISMS, Mechanism, Observed, planted_drift
 
 __all__ = [
@@ -67,7 +67,7 @@ class SyntheticConfig:
     strength: float = 1.0
     start_date: date = date(2020, 1, 1)
     end_date: date = date(2025, 1, 1)
-    daily_sigma_ticks: float = 550.0
+    daily_sigma_ticks: float = 480.0
     day_vol: float = 0.25
     start_price_ticks: int = 80_000
 
@@ -197,11 +197,10 @@ def _walk(noise: Noise, config: SyntheticConfig) -> _Walk:
     drift = np.zeros(n_days)
     ohlc = np.zeros((4, n_slots, n_days), np.int32)
     out = np.zeros((n_slots, n_days), np.float32)
-    fraction = POINTS.astype(np.float64)[:, None]
+    fraction = MOMENTS.astype(np.float64)[:, None]
     for slot in range(n_slots):
         is_bar = noise.has_bar[slot]
-        points = np.rint(seen.close + noise.steps[slot] + drift * fraction)
-        bar = np.stack([points[0], points.max(axis=0), points.min(axis=0), points[-1]])
+        bar = _bar(seen.close + noise.steps[slot] + drift * fraction)
         ohlc[:, slot] = bar
         seen.see(slot, bar, noise.volume[slot].astype(np.float64), is_bar)
         drift = config.strength * planted_drift(config.mechanism, seen, slot)
@@ -209,6 +208,17 @@ def _walk(noise: Noise, config: SyntheticConfig) -> _Walk:
     last_slot = n_slots - 1 - np.argmax(noise.has_bar[::-1], axis=0)
     out[last_slot, np.arange(n_days)] = 0.0
     return _Walk(ohlc=ohlc, drift=out, last=np.rint(seen.close).astype(np.int64))
+
+
+def _bar(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns open, high, low and close [4, D] on the tick grid of a minute's points.
+
+    A price counts as reached when the path came up, or down, to it, not when it was nearest.
+    """
+    opened, close = np.rint(points[0]), np.rint(points[-1])
+    high = np.maximum(np.floor(points.max(axis=0)), np.maximum(opened, close))
+    low = np.minimum(np.ceil(points.min(axis=0)), np.minimum(opened, close))
+    return np.stack([opened, high, low, close])
 
 
 def _collect(grid: Grid, noise: Noise, walk: _Walk, config: SyntheticConfig, seed: int) -> Bars:
