@@ -65,7 +65,7 @@ def random_world(seed: int, n_bars: int = 240, n_lanes: int = 64, n_steps: int =
 
 
 @st.composite
-def worlds(draw: Any, n_bars: int = 24, n_lanes: int = 1, n_steps: int = 12) -> World:
+def worlds(draw: Any, n_bars: int = 20, n_lanes: int = 1, n_steps: int = 6) -> World:
     """Small worlds that Hypothesis can shrink."""
     rng = draw(st.randoms(use_true_random=False))
     return draw_world(rng, n_bars, n_lanes, n_steps)

@@ -122,7 +122,7 @@ def test_compiled_equals_reference_on_seeded_worlds(seed: int) -> None:
     assert_equal_run(random_world(seed, N_BARS, N_LANES, N_STEPS), reference_of(seed))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(world=worlds())
 def test_compiled_equals_reference_on_small_worlds(world: World) -> None:
     assert_equal_run(world, play_reference(world))
