@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 __all__ = [
     "NEVER",
     "NO_PRICE",
+    "AnyArray",
     "BarFlag",
     "DoneReason",
     "Events",
@@ -28,7 +29,7 @@ __all__ = [
     "TrailKind",
 ]
 
-Array = Any
+AnyArray = Any
 """A NumPy or JAX array, or a Python int in the twin."""
 
 NEVER = 2**31 - 1
@@ -164,13 +165,13 @@ class Tape(NamedTuple):
         next_day: trading day of the next bar of the same market, NEVER after the last [B].
     """
 
-    open: Array
-    high: Array
-    low: Array
-    close: Array
-    flags: Array
-    day: Array
-    next_day: Array
+    open: AnyArray
+    high: AnyArray
+    low: AnyArray
+    close: AnyArray
+    flags: AnyArray
+    day: AnyArray
+    next_day: AnyArray
 
 
 class Markets(NamedTuple):
@@ -184,11 +185,11 @@ class Markets(NamedTuple):
         breakeven_ticks: ticks beyond entry at which a slipped stop pays the round trip's costs [M].
     """
 
-    tick_mills: Array
-    commission_mills: Array
-    slippage_ticks: Array
-    size_units: Array
-    breakeven_ticks: Array
+    tick_mills: AnyArray
+    commission_mills: AnyArray
+    slippage_ticks: AnyArray
+    size_units: AnyArray
+    breakeven_ticks: AnyArray
 
 
 class Rules(NamedTuple):
@@ -219,27 +220,27 @@ class Rules(NamedTuple):
         path_rule: PathRule.
     """
 
-    start_balance: Array
-    allowance: Array
-    trail_kind: Array
-    lock_trigger: Array
-    lock_level: Array
-    target_balance: Array
-    target_test: Array
-    limit_kind: Array
-    tier_profit: Array
-    tier_units: Array
-    tier_daily_limit: Array
-    tier_latched: Array
-    min_days: Array
-    day_profit: Array
-    best_day_num: Array
-    best_day_den: Array
-    best_day_strict: Array
-    time_limit_days: Array
-    late_flat_fails: Array
-    max_stop_per_target: Array
-    path_rule: Array
+    start_balance: AnyArray
+    allowance: AnyArray
+    trail_kind: AnyArray
+    lock_trigger: AnyArray
+    lock_level: AnyArray
+    target_balance: AnyArray
+    target_test: AnyArray
+    limit_kind: AnyArray
+    tier_profit: AnyArray
+    tier_units: AnyArray
+    tier_daily_limit: AnyArray
+    tier_latched: AnyArray
+    min_days: AnyArray
+    day_profit: AnyArray
+    best_day_num: AnyArray
+    best_day_den: AnyArray
+    best_day_strict: AnyArray
+    time_limit_days: AnyArray
+    late_flat_fails: AnyArray
+    max_stop_per_target: AnyArray
+    path_rule: AnyArray
 
 
 class Orders(NamedTuple):
@@ -252,10 +253,10 @@ class Orders(NamedTuple):
         target_ticks: distance of the target from the entry fill; 0: no target [L].
     """
 
-    kind: Array
-    qty: Array
-    stop_ticks: Array
-    target_ticks: Array
+    kind: AnyArray
+    qty: AnyArray
+    stop_ticks: AnyArray
+    target_ticks: AnyArray
 
 
 class State(NamedTuple):
@@ -298,40 +299,40 @@ class State(NamedTuple):
         commissions: paid so far, mills [L].
     """
 
-    bar: Array
-    market: Array
-    outcome: Array
-    done_reason: Array
-    balance: Array
-    peak: Array
-    floor: Array
-    is_locked: Array
-    qty: Array
-    entry: Array
-    stop: Array
-    target: Array
-    trail_ticks: Array
-    is_trailing: Array
-    entry_bar: Array
-    trip_balance: Array
-    trip_risk: Array
-    trip_low: Array
-    trip_high: Array
-    day: Array
-    first_day: Array
-    day_balance: Array
-    is_locked_out: Array
-    has_traded: Array
-    size_units: Array
-    daily_limit: Array
-    tier: Array
-    n_days: Array
-    best_day: Array
-    n_trips: Array
-    n_rejected: Array
-    n_ambiguous: Array
-    n_late_flat: Array
-    commissions: Array
+    bar: AnyArray
+    market: AnyArray
+    outcome: AnyArray
+    done_reason: AnyArray
+    balance: AnyArray
+    peak: AnyArray
+    floor: AnyArray
+    is_locked: AnyArray
+    qty: AnyArray
+    entry: AnyArray
+    stop: AnyArray
+    target: AnyArray
+    trail_ticks: AnyArray
+    is_trailing: AnyArray
+    entry_bar: AnyArray
+    trip_balance: AnyArray
+    trip_risk: AnyArray
+    trip_low: AnyArray
+    trip_high: AnyArray
+    day: AnyArray
+    first_day: AnyArray
+    day_balance: AnyArray
+    is_locked_out: AnyArray
+    has_traded: AnyArray
+    size_units: AnyArray
+    daily_limit: AnyArray
+    tier: AnyArray
+    n_days: AnyArray
+    best_day: AnyArray
+    n_trips: AnyArray
+    n_rejected: AnyArray
+    n_ambiguous: AnyArray
+    n_late_flat: AnyArray
+    commissions: AnyArray
 
 
 class Events(NamedTuple):
@@ -352,15 +353,15 @@ class Events(NamedTuple):
         is_day_close: the day was settled [L].
     """
 
-    reject: Array
-    entry_qty: Array
-    entry_price: Array
-    exit_qty: Array
-    exit_price: Array
-    exit_reason: Array
-    trip_net: Array
-    trip_risk: Array
-    is_ambiguous: Array
-    equity: Array
-    is_new_day: Array
-    is_day_close: Array
+    reject: AnyArray
+    entry_qty: AnyArray
+    entry_price: AnyArray
+    exit_qty: AnyArray
+    exit_price: AnyArray
+    exit_reason: AnyArray
+    trip_net: AnyArray
+    trip_risk: AnyArray
+    is_ambiguous: AnyArray
+    equity: AnyArray
+    is_new_day: AnyArray
+    is_day_close: AnyArray

@@ -73,7 +73,10 @@ def refusal(
         (is_entry & (qty < 1), Reject.BAD_QTY),
         (is_entry & ~is_flat, Reject.IN_POSITION),
         (is_entry & state.is_locked_out, Reject.LOCKED_OUT),
-        (is_entry & (qty > state.size_units // markets.size_units[state.market]), Reject.SIZE_LIMIT),
+        (
+            is_entry & (qty > state.size_units // markets.size_units[state.market]),
+            Reject.SIZE_LIMIT,
+        ),
         (is_entry & ((flags & BarFlag.CAN_ENTER) == 0), Reject.NO_ENTRY_TIME),
         (is_entry & (ratio > 0) & (orders.target_ticks > 0) & wide, Reject.STOP_TO_TARGET),
         (is_entry & (lapses != 0), Reject.EXPIRED),

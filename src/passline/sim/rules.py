@@ -8,9 +8,7 @@ from passline.sim.layout import DoneReason, Outcome, Rules, State, TrailKind
 __all__ = ["begin_day", "best_day_holds", "follow_floor", "pick_tier", "raise_peak", "settle_day"]
 
 
-def follow_floor(
-    rules: Rules, peak: Array, floor: Array, is_locked: Array
-) -> tuple[Array, Array]:
+def follow_floor(rules: Rules, peak: Array, floor: Array, is_locked: Array) -> tuple[Array, Array]:
     """Returns floor and lock for a peak: min(peak - allowance, lock_level), never falling."""
     at_lock = peak >= rules.lock_trigger
     trailed = jnp.where(is_locked, floor, jnp.maximum(floor, peak - rules.allowance))
@@ -68,7 +66,7 @@ def best_day_holds(rules: Rules, best_day: Array, total: Array) -> Array:
 
 
 def settle_day(rules: Rules, state: State, where: Array, next_day: Array, is_last: Array) -> State:
-    """Settles the day in lanes `where`: counts it, moves an end-of-day floor, passes or times out."""
+    """Settles the day in lanes `where`: counts it, moves the floor, passes or times out."""
     pnl = state.balance - state.day_balance
     best_day = jnp.where(where, jnp.maximum(state.best_day, pnl), state.best_day)
     counts = where & state.has_traded & (pnl >= rules.day_profit)

@@ -1,6 +1,6 @@
-"""The compiled simulator: starts accounts and walks all lanes one bar, exactly as docs/fills.md says.
+"""The compiled simulator: starts accounts and walks all lanes one bar, as docs/fills.md says.
 
-Pure functions of arrays, to be used inside `jax.jit`; nothing here reads files or knows of learning.
+Pure functions of arrays, to be used inside `jax.jit`; no files, no learning.
 """
 
 import jax
@@ -112,9 +112,7 @@ def apply_order(
     stop = jnp.where(orders.stop_ticks == 0, NO_PRICE, entry - side * orders.stop_ticks)
     target = jnp.where(orders.target_ticks == 0, NO_PRICE, entry + side * orders.target_ticks)
     risk = orders.qty * orders.stop_ticks * markets.tick_mills[state.market]
-    kept_stop = jnp.where(
-        kind == OrderKind.BREAKEVEN, breakeven_stop(markets, state), state.stop
-    )
+    kept_stop = jnp.where(kind == OrderKind.BREAKEVEN, breakeven_stop(markets, state), state.stop)
     is_trailing = (state.is_trailing | (kind == OrderKind.TRAIL_ON)) & (kind != OrderKind.TRAIL_OFF)
 
     def enter(new: Array, old: Array) -> Array:
@@ -179,10 +177,8 @@ def terms_of(state: State, markets: Markets, rules: Rules) -> Terms:
 def close_bar(
     account: Account, terms: Terms, rules: Rules, flags: Array, close: Array
 ) -> tuple[Account, Array]:
-    """Liquidates at flat-by (docs/fills.md, 6.1); returns the account and where that happened [L]."""
-    is_late = (
-        ((flags & BarFlag.FLAT) != 0) & (account.qty != 0) & (account.outcome == Outcome.OPEN)
-    )
+    """Liquidates at flat-by (docs/fills.md, 6.1); also tells where that happened [L]."""
+    is_late = ((flags & BarFlag.FLAT) != 0) & (account.qty != 0) & (account.outcome == Outcome.OPEN)
     way = Exit(jnp.where(is_late, FillReason.LATE_FLAT, FillReason.NONE), close)
     account = settle_exit(account, terms, rules, way)
     fails = is_late & (account.outcome == Outcome.OPEN) & (rules.late_flat_fails == 1)
@@ -238,9 +234,9 @@ def step(
     new = apply_order(new, markets, orders, kind, open_, j)
     terms = terms_of(new, markets, rules)
     is_close = kind == OrderKind.CLOSE
-    account, way = meet_point(account_of(new)._replace(
-        qty=jnp.where(is_close, 0, new.qty)
-    ), terms, rules, open_)
+    account, way = meet_point(
+        account_of(new)._replace(qty=jnp.where(is_close, 0, new.qty)), terms, rules, open_
+    )
     account = account._replace(qty=new.qty)
     way = Exit(jnp.where(is_close, FillReason.CLOSE, way.reason), way.mark)
     paths = walk_paths(account, terms, rules, way, (open_, high, low, close))

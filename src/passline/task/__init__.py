@@ -1,1 +1,1 @@
-"""What the agent sees, what it may do, and what it is paid for."""
+"""What the agent sees, may do and is paid for; phases are rows of data."""

@@ -1,0 +1,148 @@
+"""The one action table of all phases: what each action orders, and which actions are legal.
+
+Entries come in a short list of sizes, each a share of the allowance that the entry's stop puts at
+risk, so that a policy keeps its meaning from contract to contract. Legality itself is the
+simulator's; a phase can only forbid more.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from passline.sim.layout import AnyArray, Markets, OrderKind, Orders, State
+from passline.sim.orders import can_break_even, can_enter
+
+__all__ = [
+    "ACTION_NAMES",
+    "N_ACTIONS",
+    "N_SIZES",
+    "Bracket",
+    "action_index",
+    "action_mask",
+    "order_of",
+]
+
+N_SIZES = 3
+"""Entry sizes in the table."""
+KINDS = (
+    OrderKind.HOLD,
+    OrderKind.CLOSE,
+    OrderKind.BREAKEVEN,
+    OrderKind.TRAIL_ON,
+    OrderKind.TRAIL_OFF,
+    *[OrderKind.LONG] * N_SIZES,
+    *[OrderKind.SHORT] * N_SIZES,
+)
+N_ACTIONS = len(KINDS)
+FIRST_ENTRY = 5
+SIZES = (*[0] * FIRST_ENTRY, *range(N_SIZES), *range(N_SIZES))
+ACTION_NAMES = tuple(
+    kind.name.lower() + (f"_{size + 1}" if index >= FIRST_ENTRY else "")
+    for index, (kind, size) in enumerate(zip(KINDS, SIZES, strict=True))
+)
+"""hold, close, breakeven, trail_on, trail_off, long_1…3, short_1…3; 1 is the smallest size."""
+
+
+class Bracket(NamedTuple):
+    """How an entry's stop, target and sizes are set.
+
+    Attributes:
+        stop_atr: distance of the stop in average true ranges, float32.
+        target_r: distance of the target in stop distances, float32.
+        risk_permille: share of `unit_mills` that each size may lose at its stop, int32 [S].
+        unit_mills: the rulebook's allowance, mills.
+    """
+
+    stop_atr: AnyArray
+    target_r: AnyArray
+    risk_permille: AnyArray
+    unit_mills: AnyArray
+
+
+def action_index(kind: OrderKind, size: int = 0) -> int:
+    """Returns the row of the action table for a kind and, for entries, a size index."""
+    return KINDS.index(kind) + (size if kind in (OrderKind.LONG, OrderKind.SHORT) else 0)
+
+
+def distances(bracket: Bracket, atr_ticks: Array) -> tuple[Array, Array]:
+    """Returns stop and target distance for an average true range, ticks, at least 1 each [L]."""
+    stop = jnp.maximum(jnp.round(bracket.stop_atr * atr_ticks).astype(jnp.int32), 1)
+    target = jnp.maximum(jnp.round(bracket.target_r * stop).astype(jnp.int32), 1)
+    return stop, target
+
+
+def sizes(bracket: Bracket, stop_ticks: Array, tick_mills: Array) -> Array:
+    """Returns the contracts of each size, at least 1; int32 [S, L].
+
+    floor(risk_permille/1000 * unit / (stop_ticks * tick_mills)).
+    """
+    budget = bracket.unit_mills // 1000 * bracket.risk_permille
+    return jnp.maximum(budget[:, None] // (stop_ticks * tick_mills)[None, :], 1)
+
+
+def order_of(bracket: Bracket, markets: Markets, state: State, action: Array, atr: Array) -> Orders:
+    """Turns actions into orders.
+
+    Args:
+        bracket: of the phase.
+        markets: constants [M].
+        state: accounts at the close of their bar [L].
+        action: rows of the action table, int32 [L].
+        atr: average true range at that close, ticks [L].
+    """
+    stop, target = distances(bracket, atr)
+    contracts = sizes(bracket, stop, markets.tick_mills[state.market])
+    size = jnp.asarray(SIZES, jnp.int32)[action]
+    qty = contracts[0]
+    for index in range(1, N_SIZES):
+        qty = jnp.where(size == index, contracts[index], qty)
+    return Orders(jnp.asarray(KINDS, jnp.int32)[action], qty, stop, target)
+
+
+def action_mask(
+    bracket: Bracket,
+    markets: Markets,
+    state: State,
+    allowed: Array,
+    *,
+    close: Array,
+    flags: Array,
+    atr: Array,
+) -> Array:
+    """Tells which actions each account may take now; HOLD always is.
+
+    A larger size that comes to no more contracts than the one below it is masked, so that a
+    decision is never counted twice.
+
+    Args:
+        bracket: of the phase.
+        markets: constants [M].
+        state: accounts [L].
+        allowed: what the phase allows, bool [A].
+        close: close of the bar, ticks [L].
+        flags: BarFlag bits of the bar [L].
+        atr: average true range, ticks [L].
+
+    Returns:
+        bool [L, A].
+    """
+    stop, _ = distances(bracket, atr)
+    contracts = sizes(bracket, stop, markets.tick_mills[state.market])
+    is_open = state.qty != 0
+    entries: Sequence[Array] = [
+        can_enter(markets, state, flags, contracts[i])
+        & (True if i == 0 else contracts[i] > contracts[i - 1])
+        for i in range(N_SIZES)
+    ]
+    columns = [
+        jnp.ones_like(is_open),
+        is_open,
+        can_break_even(markets, state, close),
+        is_open & ~state.is_trailing & (state.trail_ticks > 0),
+        is_open & state.is_trailing,
+        *entries,
+        *entries,
+    ]
+    return jnp.stack(columns, axis=-1) & allowed

@@ -1,0 +1,332 @@
+"""Where episodes start and how long they last: the mix of a phase, drawn lane by lane.
+
+A component of the mix is a row of data: a pool of start bars, a length, and how far along the
+account already is. Training meets what an evaluation meets because whole evaluations and the
+places where accounts die are components like any other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from passline.errors import ConfigError
+from passline.sim.compile import CompiledTape
+from passline.sim.layout import (
+    NEVER,
+    NO_PRICE,
+    AnyArray,
+    BarFlag,
+    LimitKind,
+    Markets,
+    Rules,
+    State,
+    Tape,
+)
+from passline.sim.layout import TrailKind as Trail
+from passline.sim.rules import follow_floor
+from passline.sim.step import start
+from passline.task.actions import Bracket, distances, sizes
+
+__all__ = ["POOLS", "Component", "Mix", "build_mix", "draw_episodes", "start_pools"]
+
+I32 = NDArray[np.int32]
+
+POOLS = ("any", "day_start", "before_flat", "short_day", "roll_week")
+"""Pools of start bars: any tradable bar; the last bar before a session; up to an hour before
+flat-by; sessions that close early; the five sessions around a roll."""
+
+N_DRAWS = 9
+ALL_BARS = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """One kind of episode in a phase's mix.
+
+    Attributes:
+        name: for telemetry.
+        weight: share of the episodes, relative to the other components.
+        pool: where it starts, one of POOLS.
+        minutes: shortest and longest length in minutes of bars; (0, 0): until the account ends.
+        progress: lowest and highest share of the way to the target already made.
+        giveback: lowest and highest share of the allowance that equity lies below its peak.
+        position: probability of starting with an open position.
+        day_loss: lowest and highest share of the daily limit (or allowance) already lost that day.
+    """
+
+    name: str
+    weight: float
+    pool: str = "any"
+    minutes: tuple[int, int] = (0, 0)
+    progress: tuple[float, float] = (0.0, 0.0)
+    giveback: tuple[float, float] = (0.0, 0.0)
+    position: float = 0.0
+    day_loss: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        """Refuses values that no episode could have."""
+        if self.pool not in POOLS:
+            raise ConfigError(
+                f"mix.{self.name}: pool was '{self.pool}'; allowed: {', '.join(POOLS)}."
+            )
+        if self.weight < 0:
+            raise ConfigError(f"mix.{self.name}: weight was {self.weight}; it must be at least 0.")
+        if not 0 <= self.giveback[0] <= self.giveback[1] < 1:
+            raise ConfigError(
+                f"mix.{self.name}: giveback was {self.giveback}; allowed: 0 to below 1."
+            )
+        if not 0 <= self.progress[0] <= self.progress[1] < 1:
+            raise ConfigError(
+                f"mix.{self.name}: progress was {self.progress}; allowed: 0 to below 1."
+            )
+
+
+class Mix(NamedTuple):
+    """A phase's components as arrays; C components, P start bars in all pools, B bars.
+
+    Attributes:
+        cumulative: cumulative share of the components [C].
+        starts: start bars of all pools, one pool after the other, int32 [P].
+        offset: where the component's pool begins in `starts` [C].
+        n_starts: how many starts it has, at least 1 [C].
+        bars: shortest and longest length, bars [C, 2].
+        progress: see Component [C, 2].
+        giveback: see Component [C, 2].
+        position: probability [C].
+        day_loss: see Component [C, 2].
+        segment_end: last bar of the stretch that each bar belongs to, int32 [B].
+    """
+
+    cumulative: AnyArray
+    starts: AnyArray
+    offset: AnyArray
+    n_starts: AnyArray
+    bars: AnyArray
+    progress: AnyArray
+    giveback: AnyArray
+    position: AnyArray
+    day_loss: AnyArray
+    segment_end: AnyArray
+
+
+def start_pools(
+    compiled: CompiledTape, rolls: I32, segments: Sequence[tuple[int, int]]
+) -> list[I32]:
+    """Returns the start bars of each pool of POOLS inside the training segments.
+
+    Args:
+        compiled: tape of all markets.
+        rolls: bars that begin another contract month.
+        segments: half-open bar ranges that may be trained on.
+
+    Raises:
+        ConfigError: if the segments hold no tradable bar.
+    """
+    tape = compiled.tape
+    inside = np.zeros(len(compiled.ts), bool)
+    for first, stop in segments:
+        inside[first : stop - 2] = True
+    is_open = (tape.flags & BarFlag.CAN_ENTER) != 0
+    before_session = np.r_[(tape.flags[1:] & BarFlag.SESSION_START) != 0, False]
+    session_start = np.flatnonzero((tape.flags & BarFlag.SESSION_START) != 0)
+    is_short = is_short_day(compiled)
+    near_roll = np.zeros(len(inside), bool)
+    for bar in rolls:
+        at = np.searchsorted(session_start, bar)
+        near_roll[
+            session_start[max(at - 3, 0)] : session_start[min(at + 2, len(session_start) - 1)]
+        ] = True
+    tradable = (tape.flags & BarFlag.TRADABLE) != 0
+    pools = [
+        is_open,
+        before_session,
+        tradable & (compiled.minutes_to_flat > 0) & (compiled.minutes_to_flat <= 60),
+        tradable & is_short,
+        tradable & near_roll,
+    ]
+    bars = [np.flatnonzero(pool & inside).astype(np.int32) for pool in pools]
+    if not len(bars[0]):
+        raise ConfigError("the training range holds no bar in which an entry is allowed.")
+    return [pool if len(pool) else bars[0] for pool in bars]
+
+
+def is_short_day(compiled: CompiledTape) -> NDArray[np.bool_]:
+    """Tells which bars lie in sessions that are flat two hours or more before the usual time."""
+    ends = compiled.minutes_to_flat
+    edges = np.flatnonzero(np.r_[True, np.diff(compiled.session) != 0])
+    longest = np.maximum.reduceat(ends, edges)
+    short = longest < np.median(longest) - 120
+    counts = np.diff(np.r_[edges, len(ends)])
+    return np.repeat(short, counts)
+
+
+def build_mix(
+    components: Sequence[Component],
+    pools: Sequence[I32],
+    segments: Sequence[tuple[int, int]],
+    n_bars: int,
+    bar_minutes: float,
+) -> Mix:
+    """Lays a phase's components out as arrays (NumPy; the caller moves them to the device)."""
+    weights = np.array([c.weight for c in components], np.float64)
+    if weights.sum() <= 0:
+        raise ConfigError("a mix needs at least one component with a weight above 0.")
+    offsets = np.cumsum([0, *[len(p) for p in pools]])
+    which = [POOLS.index(c.pool) for c in components]
+    segment_end = np.zeros(n_bars, np.int32)
+    for first, stop in segments:
+        segment_end[first:stop] = stop - 1
+
+    def bars_of(minutes: int) -> int:
+        return ALL_BARS if minutes == 0 else max(int(minutes / bar_minutes), 1)
+
+    return Mix(
+        cumulative=(np.cumsum(weights) / weights.sum()).astype(np.float32),
+        starts=np.concatenate(list(pools)).astype(np.int32),
+        offset=offsets[which].astype(np.int32),
+        n_starts=np.array([len(pools[i]) for i in which], np.int32),
+        bars=np.array([[bars_of(m) for m in c.minutes] for c in components], np.int32),
+        progress=np.array([c.progress for c in components], np.float32),
+        giveback=np.array([c.giveback for c in components], np.float32),
+        position=np.array([c.position for c in components], np.float32),
+        day_loss=np.array([c.day_loss for c in components], np.float32),
+        segment_end=segment_end,
+    )
+
+
+def draw_episodes(
+    tape: Tape,
+    markets: Markets,
+    rules: Rules,
+    bracket: Bracket,
+    mix: Mix,
+    atr: Array,
+    market: Array,
+    key: Array,
+    n_lanes: int,
+) -> tuple[State, Array, Array]:
+    """Starts one episode in every lane.
+
+    Args:
+        tape: bars [B].
+        markets: constants [M].
+        rules: the rulebook of the phase.
+        bracket: of the phase.
+        mix: the phase's components.
+        atr: average true range at each close, ticks [B].
+        market: index of the market of each bar [B].
+        key: PRNG key.
+        n_lanes: L.
+
+    Returns:
+        (state [L], last bar of the episode [L], component [L]).
+    """
+    u = jax.random.uniform(key, (N_DRAWS, n_lanes))
+    component = jnp.sum(u[0] >= mix.cumulative[:-1, None], axis=0, dtype=jnp.int32)
+    rank = jnp.minimum(
+        (u[1] * mix.n_starts[component]).astype(jnp.int32), mix.n_starts[component] - 1
+    )
+    bar = mix.starts[mix.offset[component] + rank]
+    shortest, longest = mix.bars[component, 0], mix.bars[component, 1]
+    length = shortest + (u[2] * (longest - shortest).astype(jnp.float32)).astype(jnp.int32)
+    end = jnp.minimum(bar + length, mix.segment_end[bar])
+    state = start(tape, markets, rules, bar, market[bar])
+    state = advance_account(state, rules, bracket, mix, component, u)
+    state = open_position(state, tape, markets, rules, bracket, mix, component, atr[bar], u)
+    return state, end, component
+
+
+def between(bounds: Array, component: Array, u: Array) -> Array:
+    """Returns low + u * (high - low) of each lane's component [L]."""
+    low, high = bounds[component, 0], bounds[component, 1]
+    return low + u * (high - low)
+
+
+def mills_of(fraction: Array, unit: Array) -> Array:
+    """Returns a share of an amount in whole mills, exact enough for any amount below 2**31."""
+    permille = jnp.round(fraction * 1000.0).astype(jnp.int32)
+    return unit // 1000 * permille
+
+
+def advance_account(
+    state: State, rules: Rules, bracket: Bracket, mix: Mix, component: Array, u: Array
+) -> State:
+    """Moves fresh accounts along as the component says: progress, giveback, loss of the day."""
+    unit = bracket.unit_mills
+    way = jnp.where(rules.target_balance == NEVER, unit, rules.target_balance - rules.start_balance)
+    made = mills_of(between(mix.progress, component, u[3]), way)
+    given = mills_of(between(mix.giveback, component, u[4]), unit)
+    has_moved = (made > 0) | (given > 0)
+    peak = rules.start_balance + made
+    balance = peak - given
+    trails = rules.trail_kind != Trail.STATIC
+    floor, is_locked = follow_floor(rules, peak, state.floor, state.is_locked)
+    limit = jnp.where(
+        (rules.limit_kind == LimitKind.NONE) | (state.daily_limit == NEVER), unit, state.daily_limit
+    )
+    lost = mills_of(between(mix.day_loss, component, u[5]), limit)
+    return state._replace(
+        balance=balance,
+        peak=jnp.where(trails, peak, state.peak),
+        floor=jnp.where(trails, floor, state.floor),
+        is_locked=jnp.where(trails, is_locked, state.is_locked),
+        day_balance=balance + lost,
+        n_days=jnp.where(has_moved, rules.min_days, state.n_days),
+        has_traded=state.has_traded | has_moved,
+    )
+
+
+def open_position(
+    state: State,
+    tape: Tape,
+    markets: Markets,
+    rules: Rules,
+    bracket: Bracket,
+    mix: Mix,
+    component: Array,
+    atr: Array,
+    u: Array,
+) -> State:
+    """Gives some lanes a position with its bracket, entered between 0.9 R below and 1.5 R above.
+
+    The equity stays what `advance_account` made it, so the open P&L is already in it.
+    """
+    close = tape.close[state.bar]
+    stop, target = distances(bracket, atr)
+    tick_mills = markets.tick_mills[state.market]
+    limit = jnp.maximum(state.size_units // markets.size_units[state.market], 1)
+    contracts = jnp.minimum(sizes(bracket, stop, tick_mills)[0], limit)
+    side = jnp.where(u[7] < 0.5, 1, -1)
+    ahead = jnp.round((u[8] * 2.4 - 0.9) * stop.astype(jnp.float32)).astype(jnp.int32)
+    ahead = jnp.clip(ahead, 1 - stop, target - 1)
+    pnl = contracts * ahead * tick_mills
+    is_tradable = (tape.flags[state.bar] & BarFlag.CAN_ENTER) != 0
+    near_flat = (tape.flags[state.bar] & (BarFlag.TRADABLE | BarFlag.FLAT)) == BarFlag.TRADABLE
+    opens = (u[6] < mix.position[component]) & (is_tradable | near_flat)
+    opens &= state.balance - jnp.abs(pnl) > state.floor
+    entry = close - side * ahead
+
+    def given(new: Array, old: Array) -> Array:
+        return jnp.where(opens, new, old)
+
+    del rules
+    return state._replace(
+        balance=given(state.balance - pnl, state.balance),
+        qty=given(side * contracts, state.qty),
+        entry=given(entry, state.entry),
+        stop=given(entry - side * stop, jnp.full_like(entry, NO_PRICE)),
+        target=given(entry + side * target, jnp.full_like(entry, NO_PRICE)),
+        trail_ticks=given(stop, state.trail_ticks),
+        entry_bar=given(state.bar, state.entry_bar),
+        trip_balance=given(state.balance - pnl, state.trip_balance),
+        trip_risk=given(contracts * stop * tick_mills, state.trip_risk),
+        trip_low=given(jnp.minimum(pnl, 0), state.trip_low),
+        trip_high=given(jnp.maximum(pnl, 0), state.trip_high),
+        has_traded=state.has_traded | opens,
+    )

@@ -1,0 +1,201 @@
+"""From bars and a rulebook to the environment's constants: the one place where they are assembled.
+
+The large arrays (tape, features) are moved to the device once and shared by all phases and
+evaluations; a phase replaces only its small rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from passline.errors import ConfigError
+from passline.market.bars import Bars
+from passline.rulebook.model import Rulebook
+from passline.sim.compile import (
+    CompiledTape,
+    Costs,
+    check_range,
+    compile_markets,
+    compile_rules,
+    compile_tape,
+    join_tapes,
+)
+from passline.sim.layout import Markets, PathRule, Rules
+from passline.task.account import ACCOUNT_FEATURES
+from passline.task.actions import N_SIZES, Bracket
+from passline.task.env import TaskParams
+from passline.task.episodes import Mix, build_mix, start_pools
+from passline.task.features import FEATURE_NAMES, compute_features
+from passline.task.phases import Phase, allowed_actions, phase_rules, reward_weights
+from passline.task.reward import RewardWeights
+
+__all__ = ["OBSERVATION_NAMES", "Prepared", "TaskConfig", "phase_params", "prepare"]
+
+OBSERVATION_NAMES = (*FEATURE_NAMES, *ACCOUNT_FEATURES)
+"""Names of the observation's columns, market first."""
+
+Segments = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """Bracket, sizes and costs; the same in every phase and in evaluation."""
+
+    stop_atr: float = 1.5
+    """Distance of an entry's stop, in average true ranges."""
+    target_r: float = 3.0
+    """Distance of an entry's target, in stop distances."""
+    risk_permille: tuple[int, ...] = (25, 50, 100)
+    """Thousandths of the allowance that each entry size may lose at its stop, smallest first."""
+    slippage_ticks: int | None = None
+    """Slippage of market and stop fills, ticks; without it, the contract's default."""
+    commission_mills: int | None = None
+    """Commission per contract and side, mills; without it, the rulebook's or the contract's."""
+    path: str = "worst"
+    """Order of high and low inside a bar: worst, best, high_first or low_first."""
+
+    def __post_init__(self) -> None:
+        """Refuses values out of range."""
+        if self.stop_atr <= 0 or self.target_r <= 0:
+            raise ConfigError(
+                f"stop_atr was {self.stop_atr}, target_r {self.target_r}; both must be above 0."
+            )
+        rising = list(self.risk_permille) == sorted(set(self.risk_permille))
+        if len(self.risk_permille) != N_SIZES or not rising or self.risk_permille[0] < 1:
+            raise ConfigError(
+                f"risk_permille was {self.risk_permille}; it needs {N_SIZES} rising whole numbers "
+                "from 1 to 1000."
+            )
+        known = [rule.name.lower() for rule in PathRule]
+        if self.path not in known:
+            raise ConfigError(f"path was '{self.path}'; allowed: {', '.join(known)}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Markets under a rulebook, on the device, ready for any phase.
+
+    Attributes:
+        bars: the markets, in order.
+        rulebook: the firm's demands.
+        config: bracket, sizes, costs.
+        compiled: tape and clock of all markets (NumPy).
+        first_bar: index on the joint tape of each market's first bar with known features.
+        offsets: index on the joint tape of each market's first bar, and the total at the end.
+        rolls: bars on the joint tape that begin another contract month.
+        rules: the rulebook's numbers (NumPy).
+        base: constants with an empty phase; device arrays.
+    """
+
+    bars: tuple[Bars, ...]
+    rulebook: Rulebook
+    config: TaskConfig
+    compiled: CompiledTape
+    first_bar: tuple[int, ...]
+    offsets: tuple[int, ...]
+    rolls: NDArray[np.int32]
+    rules: Rules
+    markets: Markets
+    base: TaskParams = field(repr=False)
+
+
+def prepare(bars: Sequence[Bars], rulebook: Rulebook, config: TaskConfig) -> Prepared:
+    """Computes features, lays the rulebook's clock over the bars and moves both to the device.
+
+    Raises:
+        ConfigError: if there are no bars, bar lengths differ, or the book forbids a contract.
+        SimulationError: if money could overflow or no bar lies in a session.
+    """
+    check_markets(bars, rulebook)
+    compiled = join_tapes([compile_tape(b, rulebook) for b in bars])
+    contracts = [b.contract for b in bars]
+    costs = Costs(commission_mills=config.commission_mills, slippage_ticks=config.slippage_ticks)
+    markets = compile_markets(contracts, rulebook, costs)
+    rules = compile_rules(rulebook, path_rule=PathRule[config.path.upper()])
+    check_range(compiled, markets, rulebook)
+    features = [compute_features(b) for b in bars]
+    offsets = np.cumsum([0, *[len(b) for b in bars]])
+    rolls = [
+        np.flatnonzero(np.diff(b.expiry) != 0) + 1 + at
+        for b, at in zip(bars, offsets, strict=False)
+    ]
+    bracket = Bracket(
+        stop_atr=np.float32(config.stop_atr),
+        target_r=np.float32(config.target_r),
+        risk_permille=np.asarray(config.risk_permille, np.int32),
+        unit_mills=np.asarray(rulebook.drawdown.allowance_mills, np.int32),
+    )
+    base = TaskParams(
+        tape=compiled.tape,
+        features=np.concatenate([f.table for f in features]),
+        atr=np.concatenate([f.atr_ticks for f in features]),
+        minutes_to_flat=compiled.minutes_to_flat,
+        market=compiled.market,
+        bar_minutes=np.float32(bars[0].bar_ns / 60e9),
+        markets=markets,
+        rules=rules,
+        bracket=bracket,
+        allowed=None,
+        weights=RewardWeights(None, None, None, None),
+        mix=Mix(*[None] * len(Mix._fields)),
+    )
+    return Prepared(
+        bars=tuple(bars),
+        rulebook=rulebook,
+        config=config,
+        compiled=compiled,
+        first_bar=tuple(int(at) + f.n_warmup for at, f in zip(offsets, features, strict=False)),
+        offsets=tuple(int(o) for o in offsets),
+        rolls=np.concatenate(rolls).astype(np.int32),
+        rules=rules,
+        markets=markets,
+        base=jax.tree.map(jnp.asarray, base),
+    )
+
+
+def check_markets(bars: Sequence[Bars], rulebook: Rulebook) -> None:
+    """Refuses markets that cannot be played together under the book."""
+    if not bars:
+        raise ConfigError("no bars given; name at least one file with --bars.")
+    lengths = sorted({b.bar_ns for b in bars})
+    if len(lengths) > 1:
+        text = ", ".join(f"{ns / 60e9:g} min" for ns in lengths)
+        raise ConfigError(
+            f"bars of different lengths ({text}) in one run; bring them to one length with: "
+            "passline data resample"
+        )
+    for b in bars:
+        if not rulebook.products.allows(b.contract.symbol):
+            raise ConfigError(
+                f"{rulebook.id} does not let {b.contract.symbol} be traded "
+                f"(as of {rulebook.as_of})."
+            )
+
+
+def phase_params(prepared: Prepared, phase: Phase, segments: Segments) -> TaskParams:
+    """Returns the environment's constants for a phase, with episodes inside `segments` only.
+
+    Args:
+        prepared: markets on the device.
+        phase: row of the curriculum.
+        segments: half-open bar ranges on the joint tape.
+    """
+    pools = start_pools(prepared.compiled, prepared.rolls, segments)
+    mix = build_mix(
+        phase.mix,
+        pools,
+        segments,
+        len(prepared.compiled.ts),
+        prepared.bars[0].bar_ns / 60e9,
+    )
+    small = {
+        "rules": phase_rules(prepared.rules, phase),
+        "allowed": allowed_actions(phase),
+        "weights": reward_weights(phase),
+        "mix": mix,
+    }
+    return prepared.base._replace(**jax.tree.map(jnp.asarray, small))

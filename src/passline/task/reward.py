@@ -1,0 +1,85 @@
+"""Reward terms: each is an event or a difference, never a level; a phase weighs them."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from passline.sim.layout import NEVER, AnyArray, Events, Outcome, Rules, State
+
+__all__ = ["REWARD_TERMS", "RewardWeights", "potential", "reward_terms", "total_reward"]
+
+REWARD_TERMS = ("trip_r", "equity", "breach", "potential")
+"""Names of the reward terms, in order."""
+
+
+class RewardWeights(NamedTuple):
+    """Weights of the terms.
+
+    Attributes:
+        trip_r: net result of a round trip in units of its initial risk, paid when it ends.
+        equity: change of equity, costs included, in allowances.
+        breach: -1 when the account is breached.
+        potential: change of the potential; pass ends at 1, breach and time-out at 0.
+    """
+
+    trip_r: AnyArray
+    equity: AnyArray
+    breach: AnyArray
+    potential: AnyArray
+
+
+def potential(rules: Rules, state: State, equity: Array, unit_mills: Array) -> Array:
+    """Returns the potential of an account in [0, 1]; float32 [L].
+
+    Open accounts: (equity - floor) / (target - floor), the pass probability of a driftless walk
+    between two fixed barriers (gambler's ruin); passed 1, breached and timed out 0. A stage without
+    a target uses one allowance above the start.
+    """
+    goal = jnp.where(
+        rules.target_balance == NEVER, rules.start_balance + unit_mills, rules.target_balance
+    )
+    above = (equity - state.floor).astype(jnp.float32)
+    span = jnp.maximum(goal - state.floor, 1).astype(jnp.float32)
+    is_open = state.outcome == Outcome.OPEN
+    is_passed = state.outcome == Outcome.PASSED
+    return jnp.where(is_open, jnp.clip(above / span, 0.0, 1.0), is_passed.astype(jnp.float32))
+
+
+def reward_terms(
+    rules: Rules,
+    before: State,
+    after: State,
+    events: Events,
+    *,
+    equity_before: Array,
+    unit_mills: Array,
+) -> RewardWeights:
+    """Computes every term of one step, unweighted; float32 [L] each.
+
+    Args:
+        rules: the rulebook.
+        before: accounts at the close of bar k.
+        after: accounts at the close of bar k + 1.
+        events: what happened between.
+        equity_before: equity at the close of bar k, mills [L].
+        unit_mills: the allowance.
+    """
+    unit = unit_mills.astype(jnp.float32)
+    risk = jnp.maximum(events.trip_risk, 1).astype(jnp.float32)
+    has_risk = events.trip_risk > 0
+    breaks = (after.outcome == Outcome.BREACHED) & (before.outcome == Outcome.OPEN)
+    return RewardWeights(
+        trip_r=jnp.where(has_risk, events.trip_net.astype(jnp.float32) / risk, 0.0),
+        equity=(events.equity - equity_before).astype(jnp.float32) / unit,
+        breach=-breaks.astype(jnp.float32),
+        potential=potential(rules, after, events.equity, unit_mills)
+        - potential(rules, before, equity_before, unit_mills),
+    )
+
+
+def total_reward(weights: RewardWeights, terms: RewardWeights) -> Array:
+    """Returns the weighted sum of the terms, float32 [L]."""
+    weighted = [w * t for w, t in zip(weights, terms, strict=True)]
+    total: Array = weighted[0] + weighted[1] + weighted[2] + weighted[3]
+    return total
