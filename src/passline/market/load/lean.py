@@ -1,0 +1,81 @@
+"""QuantConnect LEAN zips of a futures day: one CSV per expiry, milliseconds since midnight UTC."""
+
+import re
+import zipfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+
+from passline.errors import BarsError
+from passline.market.load.chunks import Chunk, Source
+from passline.market.load.months import MONTH_LETTERS
+from passline.market.load.peek import Peek
+
+__all__ = ["open_lean"]
+
+_MEMBER = re.compile(
+    r"^(?P<day>\d{8})_(?P<root>[a-z0-9]+)_(?P<step>minute|second|tick)_trade_"
+    r"(?P<year>\d{4})(?P<month>\d{2})\.csv$"
+)
+_LARGEST_BYTES = 1 << 31
+
+
+def open_lean(peek: Peek) -> Source:
+    """Opens a zip of trade bars or trade ticks.
+
+    Raises:
+        BarsError: the zip holds quotes, open interest, daily or hourly bars, or odd names.
+    """
+    matches = [_MEMBER.match(member) for member in peek.members]
+    if not all(matches) or not matches:
+        odd = next(m for m, found in zip(peek.members, matches, strict=True) if not found)
+        raise BarsError(
+            f"{peek.name}: holds {odd}, which is not trades by minute, second or tick. Take the "
+            "zip named ..._trade.zip of the folder minute, second or tick"
+        )
+    steps = {match["step"] for match in matches if match}
+
+    def chunks() -> Iterator[Chunk]:
+        with zipfile.ZipFile(peek.path) as archive:
+            for match in sorted((m for m in matches if m), key=lambda m: (m["year"], m["month"])):
+                yield _read_member(archive, match, peek.name)
+
+    return Source(chunks=chunks, is_utc=True, zone="UTC", is_points=steps == {"tick"})
+
+
+def _read_member(archive: zipfile.ZipFile, match: re.Match[str], name: str) -> Chunk:
+    member = match[0]
+    if archive.getinfo(member).file_size > _LARGEST_BYTES:
+        raise BarsError(f"{name}: {member} unpacks to more than 2 GiB, which no trading day does")
+    is_tick = match["step"] == "tick"
+    cells = ("price", "size") if is_tick else ("open", "high", "low", "close", "volume")
+    try:
+        table = pl.read_csv(
+            archive.read(member),
+            has_header=False,
+            columns=list(range(1 + len(cells))),
+            new_columns=["ms", *cells],
+            schema_overrides=[pl.Int64] + [pl.Float64] * len(cells),
+        )
+    except (pl.exceptions.PolarsError, zipfile.BadZipFile, OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise BarsError(f"{name}: {member} could not be read: {first}") from None
+    midnight = datetime.strptime(match["day"], "%Y%m%d").replace(tzinfo=UTC)
+    start = int(midnight.timestamp()) * 10**9
+    prices = ["price"] * 4 if is_tick else ["open", "high", "low", "close"]
+    month = int(match["month"])
+    if not 1 <= month <= 12:
+        raise BarsError(f"{name}: {member} names month {month}; months are 01 to 12")
+    symbol = f"{match['root'].upper()}{MONTH_LETTERS[month - 1]}{match['year'][2:]}"
+    return Chunk(
+        first_row=1,
+        time=table["ms"].fill_null(0).to_numpy() * 1_000_000 + start,
+        is_unread=table["ms"].is_null().to_numpy(),
+        prices=np.stack([table[column].to_numpy() for column in prices]),
+        volume=table["size" if is_tick else "volume"].to_numpy().astype(np.float64),
+        symbol=np.zeros(len(table), dtype=np.int32),
+        symbols=(symbol,),
+        where=member,
+    )

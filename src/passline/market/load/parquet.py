@@ -1,0 +1,202 @@
+"""passline's own bar file: Parquet columns plus provenance in the file's metadata.
+
+Columns: ts (UTC open time), open, high, low, close (prices, exact multiples of the tick), volume
+(null where the source has none), contract_month (empty where unknown).
+"""
+
+import json
+import os
+import tempfile
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from passline.errors import BarsError
+from passline.market.bars import Bars
+from passline.market.contract import Contract
+
+__all__ = ["METADATA_KEY", "is_passline_file", "read_bars", "ticks_to_prices", "write_bars"]
+
+METADATA_KEY = "passline"
+_VERSION = 1
+_PRICES = ("open", "high", "low", "close")
+_COLUMNS = ("ts", *_PRICES, "volume", "contract_month")
+
+
+def ticks_to_prices(ticks: NDArray[np.int32], tick_size: Decimal) -> NDArray[np.float64]:
+    """Returns the double nearest to ticks * tick_size for each bar [B]."""
+    tick = Fraction(tick_size)
+    return (ticks.astype(np.float64) * tick.numerator) / tick.denominator
+
+
+def _prices_to_ticks(prices: NDArray[np.float64], tick_size: Decimal) -> NDArray[np.int32]:
+    tick = Fraction(tick_size)
+    exact = prices * tick.denominator / tick.numerator
+    ticks = np.rint(exact)
+    if not np.all(np.abs(exact - ticks) < 1e-6) or np.any(np.abs(ticks) > 2**31 - 1):
+        raise ValueError("prices are not whole ticks")
+    return ticks.astype(np.int32)
+
+
+def _metadata(bars: Bars) -> str:
+    contract = bars.contract
+    return json.dumps(
+        {
+            "version": _VERSION,
+            "bar_ns": bars.bar_ns,
+            "contract": {
+                "symbol": contract.symbol,
+                "name": contract.name,
+                "exchange": contract.exchange,
+                "tick_size": str(contract.tick_size),
+                "tick_mills": contract.tick_mills,
+                "size_units": contract.size_units,
+                "calendar": contract.calendar,
+                "commission_mills": contract.commission_mills,
+                "slippage_ticks": contract.slippage_ticks,
+            },
+            "expiries": list(bars.expiries),
+            "fingerprint": bars.fingerprint(),
+            "provenance": bars.provenance,
+        },
+        sort_keys=True,
+    )
+
+
+def _frame(bars: Bars) -> pl.DataFrame:
+    columns: dict[str, Any] = {"ts": pl.Series(bars.ts).cast(pl.Datetime("ns", "UTC"))}
+    for name, ticks in zip(_PRICES, (bars.open, bars.high, bars.low, bars.close), strict=True):
+        columns[name] = pl.Series(ticks_to_prices(ticks, bars.contract.tick_size))
+    volume = pl.Series(bars.volume)
+    columns["volume"] = volume
+    columns["contract_month"] = pl.Series(bars.expiry.astype(np.uint32))
+    return pl.DataFrame(columns).with_columns(
+        pl.when(pl.col("volume") >= 0).then(pl.col("volume")).alias("volume"),
+        pl.Series("months", list(bars.expiries), dtype=pl.String)
+        .gather(columns["contract_month"])
+        .alias("contract_month"),
+    )
+
+
+def write_bars(bars: Bars, path: Path, *, overwrite: bool = False) -> None:
+    """Writes bars with their provenance to one Parquet file, whole or not at all.
+
+    Raises:
+        BarsError: the file exists and `overwrite` is false, or the folder cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise BarsError(
+            f"{path.name}: the file exists already and is not overwritten. "
+            "Give another --out, or --overwrite"
+        )
+    if not path.parent.is_dir():
+        raise BarsError(f"{path}: the folder {path.parent} was not found. Make it first")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise BarsError(f"{path}: cannot be written: {error.strerror}") from error
+    os.close(handle)
+    try:
+        _frame(bars).write_parquet(
+            temporary,
+            compression="zstd",
+            compression_level=1,
+            metadata={METADATA_KEY: _metadata(bars)},
+        )
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise BarsError(f"{path}: cannot be written: {error}") from error
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def is_passline_file(path: Path) -> bool:
+    """Says whether a Parquet file carries passline's metadata."""
+    try:
+        return METADATA_KEY in pl.read_parquet_metadata(path)
+    except (OSError, pl.exceptions.PolarsError):
+        return False
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise BarsError(f"{path}: no such file")
+    try:
+        with path.open("rb") as file:
+            is_parquet = file.read(4) == b"PAR1"
+        text = pl.read_parquet_metadata(path).get(METADATA_KEY) if is_parquet else None
+    except (OSError, pl.exceptions.PolarsError):
+        text = None
+    if text is None:
+        raise BarsError(
+            f"{path.name}: not a passline bar file (it carries no passline metadata). Import it "
+            f"first: passline data import {path} --contract SYMBOL --out {path.stem}.bars.parquet"
+        )
+    try:
+        facts = json.loads(text)
+        if facts["version"] != _VERSION:
+            raise BarsError(
+                f"{path.name}: version was {facts['version']}, this program reads {_VERSION}. "
+                "Import the source file again: passline data import"
+            )
+        return dict(facts)
+    except (ValueError, KeyError, TypeError):
+        raise BarsError(
+            f"{path.name}: the passline metadata is damaged. Import the source file again: "
+            "passline data import"
+        ) from None
+
+
+def _contract(facts: dict[str, Any]) -> Contract:
+    return Contract(**{**facts, "tick_size": Decimal(facts["tick_size"])})
+
+
+def _arrays(table: pl.DataFrame, contract: Contract, expiries: tuple[str, ...]) -> dict[str, Any]:
+    arrays: dict[str, Any] = {"ts": table["ts"].to_physical().to_numpy().astype(np.int64)}
+    for name in _PRICES:
+        arrays[name] = _prices_to_ticks(table[name].to_numpy(), contract.tick_size)
+    arrays["volume"] = table["volume"].fill_null(-1).to_numpy().astype(np.int64)
+    position = {month: index for index, month in enumerate(expiries)}
+    months = table["contract_month"].replace_strict(position, return_dtype=pl.Int16)
+    arrays["expiry"] = months.to_numpy().astype(np.int16)
+    return arrays
+
+
+def read_bars(path: Path) -> Bars:
+    """Reads a bar file that `write_bars` or `import_bars` wrote.
+
+    Raises:
+        BarsError: the file is missing, was not written by passline, or was changed since.
+    """
+    path = Path(path)
+    facts = _read_metadata(path)
+    try:
+        contract = _contract(facts["contract"])
+        expiries = tuple(facts["expiries"])
+        table = pl.read_parquet(path, columns=list(_COLUMNS))
+        bars = Bars(
+            contract=contract,
+            bar_ns=int(facts["bar_ns"]),
+            expiries=expiries,
+            provenance=facts["provenance"],
+            **_arrays(table, contract, expiries),
+        )
+    except (pl.exceptions.PolarsError, OSError, ValueError, KeyError, TypeError, ArithmeticError):
+        raise BarsError(
+            f"{path.name}: the columns do not fit passline's bar file. Import the source file "
+            "again: passline data import"
+        ) from None
+    if bars.fingerprint() != facts["fingerprint"]:
+        raise BarsError(
+            f"{path.name}: the bars differ from the fingerprint in the file's metadata; it was "
+            "changed after the import. Import the source file again: passline data import"
+        )
+    return bars
