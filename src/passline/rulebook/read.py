@@ -32,11 +32,11 @@ from passline.rulebook.model import (
 )
 from passline.rulebook.table import Raw, Table
 
-__all__ = ["CONFIDENCE", "TOP_KEYS", "read_rulebook"]
+__all__ = ["CONFIDENCE", "TABLE_KEYS", "TOP_KEYS", "read_rulebook"]
 
 CONFIDENCE = ("high", "medium", "low")
 _EVIDENCE_KEYS = ("as_of", "source", "confidence", "note")
-_KEYS = {
+TABLE_KEYS = {
     "automation": ("policy",),
     "drawdown": ("trail", "allowance", "lock_trigger", "lock_level", "payout_lock_level"),
     "target": ("balance", "profit", "test"),
@@ -82,7 +82,7 @@ _SCALARS = (
     "tiers_latched",
     "time_limit_days",
 )
-TOP_KEYS = (*_SCALARS, *_EVIDENCE_KEYS, *_KEYS, "tiers", "consistency", "about")
+TOP_KEYS = (*_SCALARS, *_EVIDENCE_KEYS, *TABLE_KEYS, "tiers", "consistency", "about")
 """Keys that a document may have at the top once `extends` and `platforms` are resolved."""
 
 
@@ -140,7 +140,7 @@ def read_rulebook(raw: Raw, *, id: str, file: str) -> Rulebook:
 
 def _section(top: Table, key: str) -> Table:
     table = top.sub(key)
-    table.only((*_KEYS[key], *_EVIDENCE_KEYS))
+    table.only((*TABLE_KEYS[key], *_EVIDENCE_KEYS))
     return table
 
 
@@ -394,7 +394,7 @@ def _news(top: Table) -> News:
 def _evidence(top: Table) -> tuple[Evidence, ...]:
     """Collects the dates and sources of tables and of single fields; each inherits from above."""
     found = [_one_evidence("", top, top)]
-    for key in _KEYS:
+    for key in TABLE_KEYS:
         table = top.sub(key)
         if any(table.has(name) for name in _EVIDENCE_KEYS):
             found.append(_one_evidence(key, table, top))
@@ -403,12 +403,12 @@ def _evidence(top: Table) -> tuple[Evidence, ...]:
         table = about.sub(path)
         table.only(_EVIDENCE_KEYS)
         section, _, name = path.partition(".")
-        keys = _KEYS.get(section, ())
+        keys = TABLE_KEYS.get(section, ())
         is_field = section in TOP_KEYS and section != "about" and section not in _EVIDENCE_KEYS
         if not is_field or (name and name not in keys and section != "commissions"):
             fields = ", ".join(f"{section}.{key}" for key in keys) or "drawdown.allowance, tiers"
             about.fail(path, f"names no field; write table.field, such as {fields}.")
-        parents = (top.sub(section), top) if section in _KEYS else (top,)
+        parents = (top.sub(section), top) if section in TABLE_KEYS else (top,)
         found.append(_one_evidence(path, table, *parents))
     return tuple(found)
 
