@@ -359,6 +359,16 @@ def test_a_floor_locked_above_the_equity_is_met_where_the_leg_starts(engine: Eng
     )
 
 
+def test_the_floor_goes_before_a_target_gapped_through(engine: Engine) -> None:
+    """The floor was locked at 120 while the equity gaps to 115, beyond the target at 110."""
+    held = {"qty": 1, "balance": 100 * USD, "floor": 120 * USD, "entry": 100, "target": 110}
+    [(state, events)] = play(
+        engine, [flat_bar(100), flat_bar(115), flat_bar(115)], [HOLD], markets=COSTLY, **held
+    )
+    assert (events.exit_reason, events.exit_price) == (FLOOR, 114)
+    assert state.outcome == Outcome.BREACHED
+
+
 def test_breakeven_and_trailing_stops(engine: Engine) -> None:
     order = Orders(OrderKind.LONG, 1, 10, 0)
     manage = [Orders(kind, 0, 0, 0) for kind in (OrderKind.BREAKEVEN, OrderKind.TRAIL_ON)]
