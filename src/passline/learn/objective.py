@@ -1,0 +1,157 @@
+"""The gradient steps of one update: minibatches of whole lanes, clipped objective, KL stop."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax  # type: ignore[import-untyped]
+
+from passline.learn import network
+from passline.learn.rollout import Batch, Metrics, Tree
+from passline.learn.settings import Hyper, PPOConfig
+
+__all__ = ["make_optimizer", "optimize"]
+
+_ADAM_EPS = 1e-5
+
+
+def make_optimizer() -> optax.GradientTransformation:
+    """Builds Adam without its step size, which the schedule supplies at each update."""
+    return optax.scale_by_adam(eps=_ADAM_EPS)
+
+
+class _Progress(NamedTuple):
+    """State of the loop over minibatches."""
+
+    n_seen: jax.Array
+    n_applied: jax.Array
+    is_stopped: jax.Array
+    params: network.Params
+    opt_state: Tree
+    sums: dict[str, jax.Array]
+
+
+_TERMS = (
+    "train/approx_kl",
+    "train/clip_fraction",
+    "train/entropy_loss",
+    "train/grad_norm",
+    "train/loss",
+    "train/policy_gradient_loss",
+    "train/value_loss",
+)
+
+
+def optimize(
+    config: PPOConfig,
+    params: network.Params,
+    opt_state: Tree,
+    batch: Batch,
+    key: jax.Array,
+    hyper: Hyper,
+    n_updates: jax.Array,
+) -> tuple[network.Params, Tree, Metrics]:
+    """Takes the gradient steps of one update; stops for good before one that strays too far.
+
+    As in SB3, the approximate KL of a minibatch is read before its step is applied, and one
+    above 1.5 * target_kl ends the update; here inside the compiled loop, so that what remains
+    costs nothing. A gradient or KL that is not finite ends it too, before it reaches the weights.
+    """
+    elapsed = (n_updates - hyper.first_update).astype(jnp.float32)
+    share = jnp.clip(elapsed / jnp.maximum(hyper.n_updates, 1).astype(jnp.float32), 0.0, 1.0)
+    share = jnp.where(hyper.n_updates > 0, share, 0.0)
+    learning_rate = _blend(hyper.learning_rate, hyper.learning_rate_floor, share)
+    entropy_coef = _blend(hyper.entropy_coef, hyper.entropy_coef_floor, share)
+    n_blocks = config.n_lanes // config.lane_block
+    orders = jax.vmap(lambda k: jax.random.permutation(k, n_blocks))(
+        jax.random.split(key, config.n_epochs)
+    ).reshape(config.n_epochs * config.n_minibatches, -1)
+    grad = jax.grad(_loss, has_aux=True)
+
+    def is_open(loop: _Progress) -> jax.Array:
+        return (loop.n_seen < orders.shape[0]) & ~loop.is_stopped
+
+    def one_minibatch(loop: _Progress) -> _Progress:
+        part = _take_lanes(batch, orders[loop.n_seen], config.lane_block)
+        grads, terms = grad(loop.params, part, config, hyper, entropy_coef)
+        norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
+        is_near = terms["train/approx_kl"] <= 1.5 * hyper.target_kl
+        is_stopped = ~(is_near & jnp.isfinite(norm))
+        scale = jnp.minimum(1.0, hyper.max_grad_norm / (norm + 1e-6))
+        grads = jax.tree.map(lambda g: g * scale, grads)
+        steps, opt_state = make_optimizer().update(grads, loop.opt_state)
+        moved = jax.tree.map(lambda p, s: p - learning_rate * s, loop.params, steps)
+        terms = terms | {"train/grad_norm": norm}
+
+        def unless_stopped(new: jax.Array, old: jax.Array) -> jax.Array:
+            return jnp.where(is_stopped, old, new)
+
+        return _Progress(
+            n_seen=loop.n_seen + 1,
+            n_applied=loop.n_applied + (~is_stopped).astype(jnp.int32),
+            is_stopped=is_stopped,
+            params=jax.tree.map(unless_stopped, moved, loop.params),
+            opt_state=jax.tree.map(unless_stopped, opt_state, loop.opt_state),
+            sums={name: loop.sums[name] + terms[name] for name in _TERMS},
+        )
+
+    start = _Progress(
+        n_seen=jnp.int32(0),
+        n_applied=jnp.int32(0),
+        is_stopped=jnp.bool_(False),
+        params=params,
+        opt_state=opt_state,
+        sums={name: jnp.float32(0.0) for name in _TERMS},
+    )
+    end = jax.lax.while_loop(is_open, one_minibatch, start)
+    metrics: Metrics = {name: total / end.n_seen for name, total in end.sums.items()}
+    metrics["train/learning_rate"] = learning_rate
+    metrics["train/entropy_coef"] = entropy_coef
+    metrics["train/n_epochs_done"] = end.n_applied / config.n_minibatches
+    return end.params, end.opt_state, metrics
+
+
+def _blend(start: jax.Array, end: jax.Array, share: jax.Array) -> jax.Array:
+    return start + (end - start) * share
+
+
+def _take_lanes(batch: Batch, blocks: jax.Array, lane_block: int) -> Batch:
+    """Copies blocks of neighboring lanes out of a rollout and flattens them to [T * lanes]."""
+    starts = [blocks[i] * lane_block for i in range(blocks.shape[0])]
+
+    def take(x: jax.Array) -> jax.Array:
+        parts = [jax.lax.dynamic_slice_in_dim(x, s, lane_block, axis=1) for s in starts]
+        joined = jnp.concatenate(parts, axis=1)
+        return joined.reshape(-1, *x.shape[2:])
+
+    return Batch(*(take(x) for x in batch))
+
+
+def _loss(
+    params: network.Params, part: Batch, config: PPOConfig, hyper: Hyper, entropy_coef: jax.Array
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Computes the clipped objective (Schulman et al. 2017, equation 9) of one minibatch."""
+    logits = network.actor_logits_t(params, part.obs)
+    mask = network.unpack_mask_t(part.mask_bits, logits.shape[0])
+    log_probs = network.masked_log_softmax_t(logits, mask)
+    log_ratio = network.take_action_t(log_probs, part.action) - part.log_prob
+    ratio = jnp.exp(log_ratio)
+    advantage = part.advantage
+    if config.normalize_advantage == "minibatch":
+        advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
+    clipped = jnp.clip(ratio, 1.0 - hyper.clip_range, 1.0 + hyper.clip_range)
+    policy_loss = -jnp.mean(jnp.minimum(advantage * ratio, advantage * clipped))
+    entropy = -jnp.mean(jnp.sum(jnp.where(mask, jnp.exp(log_probs) * log_probs, 0.0), axis=0))
+    old_value = part.value / hyper.value_scale
+    change = network.critic_values(params, part.obs) - old_value
+    change = jnp.clip(change, -hyper.clip_range_value, hyper.clip_range_value)
+    value_loss = jnp.mean(jnp.square(old_value + change - part.value_target / hyper.value_scale))
+    loss = policy_loss + hyper.value_coef * value_loss - entropy_coef * entropy
+    return loss, {
+        "train/approx_kl": jnp.mean(ratio - 1.0 - log_ratio),
+        "train/clip_fraction": jnp.mean(jnp.abs(ratio - 1.0) > hyper.clip_range),
+        "train/entropy_loss": -entropy,
+        "train/loss": loss,
+        "train/policy_gradient_loss": policy_loss,
+        "train/value_loss": value_loss,
+    }

@@ -1,0 +1,293 @@
+"""Playing the environment with the current policy, and what the steps were worth.
+
+The environment is a pair of pure batched functions (Env). T steps over L lanes fill a Batch;
+a truncated episode is continued by the critic's value of its last state, a terminated one is not.
+"""
+
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
+
+import jax
+import jax.numpy as jnp
+
+from passline.learn import network
+from passline.learn.settings import Hyper, PPOConfig
+
+__all__ = [
+    "Batch",
+    "Env",
+    "Metrics",
+    "TrainState",
+    "Tree",
+    "collect",
+    "generalized_advantages",
+]
+
+Tree: TypeAlias = Any
+"""A pytree of arrays."""
+
+Metrics: TypeAlias = dict[str, Any]
+"""Scalars by SB3's names, plus rollout/action_counts [A] and rollout/info, a tree of sums."""
+
+_MAX_SPARSE_TRUNCATIONS = 32
+
+
+class Env(Protocol):
+    """What the learner needs of an environment: two pure functions over L lanes.
+
+    Every constant (tape, features, rules, phase row) comes in through params, so that another
+    phase or market of the same shapes compiles nothing anew.
+    """
+
+    def step(
+        self, params: Tree, state: Tree, action: jax.Array, key: jax.Array
+    ) -> tuple[Tree, jax.Array, jax.Array, jax.Array, jax.Array, Tree]:
+        """Advances all lanes by one decision and restarts those that ended.
+
+        Args:
+            params: constants of the environment.
+            state: its state, arrays [L, ...].
+            action: int32 [L].
+            key: PRNG key of this step.
+
+        Returns:
+            (state, reward float32 [L], terminated bool [L], truncated bool [L],
+            final_obs float32 [L, F], info). The state is the new episode's where the lane
+            ended; final_obs is the last observation of the old one where it was truncated
+            (elsewhere unread). Arrays of info are [L, ...] and are summed over lanes and steps.
+        """
+        ...
+
+    def observe(self, params: Tree, state: Tree) -> tuple[jax.Array, jax.Array]:
+        """Returns (observation float32 [L, F], action_mask bool [L, A])."""
+        ...
+
+
+class TrainState(NamedTuple):
+    """Everything that training continues from; a pytree of arrays, so a checkpoint as it is."""
+
+    params: network.Params
+    opt_state: Tree
+    env_state: Tree
+    key: jax.Array
+    n_updates: jax.Array
+    episode_return: jax.Array
+    episode_length: jax.Array
+
+
+class Batch(NamedTuple):
+    """One rollout; arrays [T, L], obs [T, L, F]."""
+
+    obs: jax.Array
+    mask_bits: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    advantage: jax.Array
+    value_target: jax.Array
+
+
+def generalized_advantages(
+    reward: jax.Array,
+    value: jax.Array,
+    next_value: jax.Array,
+    is_done: jax.Array,
+    gamma: jax.Array | float,
+    gae_lambda: jax.Array | float,
+) -> jax.Array:
+    """Estimates advantages (Schulman et al. 2016, equation 16), cut where an episode ends.
+
+    delta_t = reward_t + gamma * next_value_t - value_t, summed backwards with decay
+    gamma * lambda within the episode.
+
+    Args:
+        reward: [T, L].
+        value: value of the state before each step [T, L].
+        next_value: value of the state after it [T, L]: 0 after termination, the old episode's
+            last state after truncation.
+        is_done: terminated or truncated, bool [T, L].
+        gamma: discount per decision.
+        gae_lambda: decay per decision.
+
+    Returns:
+        Advantages [T, L].
+    """
+    delta = reward + gamma * next_value - value
+    decay = jnp.where(is_done, 0.0, gamma * gae_lambda)
+
+    def back(later: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        advantage = now[0] + now[1] * later
+        return advantage, advantage
+
+    return jax.lax.scan(back, jnp.zeros_like(delta[0]), (delta, decay), reverse=True)[1]
+
+
+class _Carry(NamedTuple):
+    env_state: Tree
+    episode_return: jax.Array
+    episode_length: jax.Array
+    n_episodes: jax.Array
+    return_sum: jax.Array
+    length_sum: jax.Array
+    info_sums: Tree
+
+
+class _Step(NamedTuple):
+    obs: jax.Array
+    mask_bits: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    final_value: jax.Array
+
+
+def collect(
+    env: Env, config: PPOConfig, env_params: Tree, state: TrainState, key: jax.Array, hyper: Hyper
+) -> tuple[TrainState, Batch, Metrics]:
+    """Plays T steps with the current weights and estimates the advantages."""
+    env_key, action_key = jax.random.split(key)
+    step_keys = jax.random.split(env_key, config.rollout_steps)
+    uniforms = jax.random.uniform(action_key, (config.rollout_steps, config.n_lanes))
+
+    def one_step(carry: _Carry, now: tuple[jax.Array, jax.Array]) -> tuple[_Carry, _Step]:
+        return _play_step(env, env_params, state.params, carry, *now)
+
+    carry, steps = jax.lax.scan(
+        one_step, _first_carry(env, env_params, state), (step_keys, uniforms)
+    )
+    last_obs, mask = env.observe(env_params, carry.env_state)
+    value = jax.lax.map(
+        lambda obs: network.critic_values(state.params, obs),
+        steps.obs.reshape(-1, config.minibatch_size, last_obs.shape[1]),
+    ).reshape(config.rollout_steps, config.n_lanes)
+    last_value = network.critic_values(state.params, last_obs)
+    value, last_value, final_value = (
+        v * hyper.value_scale for v in (value, last_value, steps.final_value)
+    )
+    next_value = jnp.concatenate([value[1:], last_value[None]])
+    next_value = jnp.where(steps.truncated, final_value, next_value)
+    next_value = jnp.where(steps.terminated, 0.0, next_value)
+    is_done = steps.terminated | steps.truncated
+    advantage = generalized_advantages(
+        steps.reward, value, next_value, is_done, hyper.gamma, hyper.gae_lambda
+    )
+    batch = Batch(
+        obs=steps.obs,
+        mask_bits=steps.mask_bits,
+        action=steps.action,
+        log_prob=steps.log_prob,
+        value=value,
+        advantage=advantage,
+        value_target=advantage + value,
+    )
+    rolled = state._replace(
+        env_state=carry.env_state,
+        episode_return=carry.episode_return,
+        episode_length=carry.episode_length,
+    )
+    return rolled, batch, _rollout_metrics(carry, batch, steps.reward, mask.shape[1])
+
+
+def _first_carry(env: Env, env_params: Tree, state: TrainState) -> _Carry:
+    """Sets this rollout's sums to zero, shaped like what the environment will report."""
+    action = jnp.zeros_like(state.episode_length)
+    info = jax.eval_shape(env.step, env_params, state.env_state, action, state.key)[5]
+    return _Carry(
+        env_state=state.env_state,
+        episode_return=state.episode_return,
+        episode_length=state.episode_length,
+        n_episodes=jnp.int32(0),
+        return_sum=jnp.float32(0.0),
+        length_sum=jnp.int32(0),
+        info_sums=jax.tree.map(
+            lambda x: jnp.zeros(x.shape[1:], jnp.int32 if x.dtype == jnp.bool_ else x.dtype), info
+        ),
+    )
+
+
+def _play_step(
+    env: Env,
+    env_params: Tree,
+    params: network.Params,
+    carry: _Carry,
+    key: jax.Array,
+    uniform: jax.Array,
+) -> tuple[_Carry, _Step]:
+    """Observes, draws legal actions, steps all lanes and adds up what happened."""
+    obs, mask = env.observe(env_params, carry.env_state)
+    log_probs = network.masked_log_softmax_t(network.actor_logits_t(params, obs), mask.T)
+    action, log_prob = network.sample_t(log_probs, uniform)
+    env_state, reward, terminated, truncated, final_obs, info = env.step(
+        env_params, carry.env_state, action, key
+    )
+    is_done = terminated | truncated
+    episode_return = carry.episode_return + reward
+    episode_length = carry.episode_length + 1
+    new_carry = _Carry(
+        env_state=env_state,
+        episode_return=jnp.where(is_done, 0.0, episode_return),
+        episode_length=jnp.where(is_done, 0, episode_length),
+        n_episodes=carry.n_episodes + jnp.sum(is_done, dtype=jnp.int32),
+        return_sum=carry.return_sum + jnp.sum(jnp.where(is_done, episode_return, 0.0)),
+        length_sum=carry.length_sum + jnp.sum(jnp.where(is_done, episode_length, 0)),
+        info_sums=jax.tree.map(
+            lambda total, x: total + jnp.sum(x, axis=0, dtype=total.dtype), carry.info_sums, info
+        ),
+    )
+    step = _Step(
+        obs=obs,
+        mask_bits=network.pack_mask(mask),
+        action=action,
+        log_prob=log_prob,
+        reward=reward,
+        terminated=terminated,
+        truncated=truncated,
+        final_value=_values_where(params, final_obs, truncated & ~terminated),
+    )
+    return new_carry, step
+
+
+def _values_where(params: network.Params, obs: jax.Array, is_wanted: jax.Array) -> jax.Array:
+    """Computes the critic's values of the wanted lanes only, 0 elsewhere; [L, F], [L] give [L].
+
+    Few lanes are truncated in one step, so that up to a fixed number of them are gathered
+    first; more fall back to all lanes.
+    """
+    n_lanes = obs.shape[0]
+    n_sparse = min(_MAX_SPARSE_TRUNCATIONS, n_lanes)
+
+    def none() -> jax.Array:
+        return jnp.zeros((n_lanes,), jnp.float32)
+
+    def sparse() -> jax.Array:
+        (lanes,) = jnp.nonzero(is_wanted, size=n_sparse, fill_value=n_lanes)
+        values = network.critic_values(params, obs.at[lanes].get(mode="clip"))
+        return none().at[lanes].set(values, mode="drop")
+
+    def dense() -> jax.Array:
+        return jnp.where(is_wanted, network.critic_values(params, obs), 0.0)
+
+    n_wanted = jnp.sum(is_wanted, dtype=jnp.int32)
+    branch = (n_wanted > 0).astype(jnp.int32) + (n_wanted > n_sparse)
+    return cast(jax.Array, jax.lax.switch(branch, (none, sparse, dense)))
+
+
+def _rollout_metrics(carry: _Carry, batch: Batch, reward: jax.Array, n_actions: int) -> Metrics:
+    is_decision = jax.lax.population_count(batch.mask_bits) > 1
+    rows = jnp.arange(n_actions, dtype=jnp.int32)
+    counts = [jnp.sum(is_decision & (batch.action == a), dtype=jnp.int32) for a in rows]
+    unexplained = jnp.var(batch.value_target - batch.value)
+    n_episodes = carry.n_episodes.astype(jnp.float32)
+    return {
+        "rollout/n_episodes": carry.n_episodes,
+        "rollout/return_sum": carry.return_sum,
+        "rollout/length_sum": carry.length_sum,
+        "rollout/ep_rew_mean": carry.return_sum / n_episodes,
+        "rollout/ep_len_mean": carry.length_sum / n_episodes,
+        "rollout/reward_mean": jnp.mean(reward),
+        "rollout/n_decisions": jnp.sum(is_decision, dtype=jnp.int32),
+        "rollout/action_counts": jnp.stack(counts),
+        "rollout/info": carry.info_sums,
+        "train/explained_variance": 1.0 - unexplained / jnp.var(batch.value_target),
+    }
