@@ -134,7 +134,7 @@ def compile_tape(bars: Bars, rulebook: Rulebook) -> CompiledTape:
     flags[is_tradable & (ends + size <= limits - no_entry)] |= BarFlag.CAN_ENTER
     flags[is_flat] |= BarFlag.FLAT
     flags[day_close_bars(day, session, is_flat)] |= BarFlag.DAY_CLOSE
-    next_day = np.r_[day[1:], np.int32(NEVER)].astype(np.int32)
+    next_day = next_days(day, (flags & BarFlag.DAY_CLOSE) != 0)
     left = np.where(in_session, np.maximum(limits - ends, 0) // MINUTE_NS, 0)
     return CompiledTape(
         tape=Tape(bars.open, bars.high, bars.low, bars.close, flags, day, next_day),
@@ -143,6 +143,17 @@ def compile_tape(bars: Bars, rulebook: Rulebook) -> CompiledTape:
         ts=ts,
         market=np.zeros(len(ts), np.int32),
     )
+
+
+def next_days(day: I32, is_day_close: NDArray[np.bool_]) -> I32:
+    """Returns the trading day of the next bar, of the next other day on DAY_CLOSE bars; int32 [B].
+
+    NEVER after the last bar.
+    """
+    following = np.r_[day[1:], np.int32(NEVER)].astype(np.int32)
+    after = np.searchsorted(day, day, side="right")
+    other = np.where(after < len(day), day[np.minimum(after, len(day) - 1)], following)
+    return np.where(is_day_close, other, following).astype(np.int32)
 
 
 def last_of_group(group: I32, where: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -162,7 +162,8 @@ class Tape(NamedTuple):
         close: ticks [B].
         flags: BarFlag bits [B].
         day: trading day of the bar as days since 1970-01-01, holiday halves merged forward [B].
-        next_day: trading day of the next bar of the same market, NEVER after the last [B].
+        next_day: trading day of the next bar of the same market (on a DAY_CLOSE bar, of the next
+            other day, if there is one), NEVER after the last [B].
     """
 
     open: AnyArray
