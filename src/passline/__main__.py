@@ -1,0 +1,5 @@
+"""Runs the command line with `python -m passline`."""
+
+from passline.cli import main
+
+main()
