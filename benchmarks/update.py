@@ -1,10 +1,10 @@
 """Measures the learner alone: steps/s on a trivial environment and its share of peak matmul rate.
 
 Repetitions of the matrix product, the rollout and the whole update are interleaved, so that a
-busy machine slows all of them alike. Counts as floating-point operations only the
-multiply-adds of the networks: one actor pass a decision in the rollout, one critic pass for the
-advantages, and per epoch one forward and backward pass of both. The share of peak divides the best update
-by the best product, since other load on the machine slows both.
+busy machine slows all of them alike; the share of peak divides the best update by the best
+product. Counts as floating-point operations only the multiply-adds of the networks: one actor
+pass a decision in the rollout, one critic pass for the advantages, and per epoch one forward
+and backward pass of both.
 
     python benchmarks/update.py --json
 """
