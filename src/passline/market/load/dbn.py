@@ -136,8 +136,8 @@ def open_dbn(peek: Peek) -> Source:
     schema = str(metadata.schema)
     if schema not in _RECORDS:
         raise BarsError(
-            f"{peek.name}: its schema is {schema}, which has neither bars of 1 second to 15 minutes "
-            "nor trades alone. Download ohlcv-1m, ohlcv-1s or trades"
+            f"{peek.name}: its schema is {schema}, which has neither bars of 1 second to 15 "
+            "minutes nor trades alone. Download ohlcv-1m, ohlcv-1s or trades"
         )
     names = _Names(metadata)
     return Source(
@@ -157,9 +157,7 @@ def _chunks(peek: Peek, wanted: str, names: _Names) -> Iterator[Chunk]:
         kinds = {type(record).__name__ for record in body}
         if kinds - {wanted} - _SYSTEM:
             odd = ", ".join(sorted(kinds - {wanted} - _SYSTEM))
-            raise BarsError(
-                f"{peek.name}: records of type {odd} among {wanted}; download one schema"
-            )
+            raise BarsError(f"{peek.name}: {odd} among {wanted} records; download one schema")
         raw = [bytes(record) for record in body if type(record).__name__ == wanted]
         if raw:
             yield _to_chunk(raw, row, names)

@@ -22,7 +22,7 @@ from passline.market.load.findings import Findings
 from passline.market.load.formats import Format, detect_format, find_format
 from passline.market.load.lengths import bar_text, find_bar_ns, parse_bar
 from passline.market.load.parquet import write_bars
-from passline.market.load.peek import Peek, look, plain_text
+from passline.market.load.peek import look, plain_text
 from passline.market.load.rolls import (
     Roll,
     back_adjust,
@@ -122,7 +122,7 @@ def import_bars(
     *,
     contract: Contract,
     out: Path,
-    format: str | None = None,  # noqa: A002
+    format: str | None = None,
     tz: str | None = None,
     stamp: str | None = None,
     bar: str | None = None,
@@ -218,7 +218,7 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def _opened(request: _Request) -> Iterator[tuple[Peek, Format, Source]]:
+def _opened(request: _Request) -> Iterator[tuple[Format, Source]]:
     with plain_text(request.path) as (plain, kind):
         peek = look(plain, request.path.name, kind)
         known = find_format(request.format) if request.format else detect_format(peek)
@@ -227,12 +227,12 @@ def _opened(request: _Request) -> Iterator[tuple[Peek, Format, Source]]:
                 f"{peek.name}: --format {known.name} reads {known.container}, and this is "
                 f"{peek.container}"
             )
-        yield peek, known, open_source(peek, known, request.columns)
+        yield known, open_source(peek, known, request.columns)
 
 
 def _read(request: _Request, hashing: "Future[str]") -> tuple[Bars, dict[str, Any]]:
     name = request.path.name
-    with _opened(request) as (peek, known, source):
+    with _opened(request) as (known, source):
         if known.name == "passline":
             raise BarsError(f"{name}: is a passline bar file already; it needs no import")
         if source.is_daily:

@@ -56,8 +56,11 @@ def _read_member(archive: zipfile.ZipFile, match: re.Match[str], name: str) -> C
             archive.read(member),
             has_header=False,
             columns=list(range(1 + len(cells))),
-            new_columns=["ms", *cells],
-            schema_overrides=[pl.Int64] + [pl.Float64] * len(cells),
+            infer_schema=False,
+        )
+        table.columns = ["ms", *cells]
+        table = table.with_columns(
+            pl.col("ms").cast(pl.Int64), *(pl.col(cell).cast(pl.Float64) for cell in cells)
         )
     except (pl.exceptions.PolarsError, zipfile.BadZipFile, OSError, ValueError) as error:
         first = str(error).splitlines()[0]

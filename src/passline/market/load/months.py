@@ -1,4 +1,4 @@
-"""Contract names as vendors write them: months of our product, its root, spreads, other products."""
+"""Contract names as vendors write them: months of a product, its root, spreads, others."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _SPREAD = re.compile(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Name:
-    """What a contract name says: kind is month, root, id, spread or other; month keeps its spelling."""
+    """What a contract name says: kind is month, root, id, spread or other."""
 
     kind: str
     month: str = ""
@@ -28,10 +28,8 @@ class Name:
 def parse_name(text: str, contract: Contract) -> Name:
     """Reads a contract name against the product that the file should hold."""
     raw = text.strip()
-    if not raw:
-        return Name(kind="root")
-    if raw.isdigit():
-        return Name(kind="id")
+    if not raw or raw.isdigit():
+        return Name(kind="id" if raw else "root")
     if _SPREAD.search(raw.upper()):
         return Name(kind="spread")
     clean = _CLEAN.sub("", _CLEAN.sub("", raw))
@@ -41,20 +39,19 @@ def parse_name(text: str, contract: Contract) -> Name:
         if ninja[1] == contract.symbol and letter:
             return Name(kind="month", month=f"{ninja[1]}{letter}{ninja[3]}")
         return _OTHER
-    is_ours = clean.upper().startswith(contract.symbol)
-    if is_ours and _MONTH.match(clean.upper()[len(contract.symbol) :]):
+    has_root = clean.upper().startswith(contract.symbol)
+    if has_root and _MONTH.match(clean.upper()[len(contract.symbol) :]):
         return Name(kind="month", month=clean.upper())
     continuous = _CONTINUOUS.match(clean)
-    if continuous and continuous[1].upper() == contract.symbol:
-        return Name(kind="root")
-    return _OTHER
+    is_root = continuous and continuous[1].upper() == contract.symbol
+    return Name(kind="root") if is_root else _OTHER
 
 
 _OTHER = Name(kind="other")
 
 
 def month_order(month: str, contract: Contract, near_year: int) -> int:
-    """Returns year * 12 + month of a contract month; a short year is the one nearest `near_year`."""
+    """Returns year * 12 + month of a contract month; a short year is that nearest `near_year`."""
     tail = month[len(contract.symbol) :]
     letter, digits = tail[0], tail[1:]
     if len(digits) == 4:

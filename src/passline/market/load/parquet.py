@@ -73,14 +73,16 @@ def _frame(bars: Bars) -> pl.DataFrame:
     for name, ticks in zip(_PRICES, (bars.open, bars.high, bars.low, bars.close), strict=True):
         columns[name] = pl.Series(ticks_to_prices(ticks, bars.contract.tick_size))
     volume = pl.Series(bars.volume)
-    columns["volume"] = volume
-    columns["contract_month"] = pl.Series(bars.expiry.astype(np.uint32))
-    return pl.DataFrame(columns).with_columns(
-        pl.when(pl.col("volume") >= 0).then(pl.col("volume")).alias("volume"),
-        pl.Series("months", list(bars.expiries), dtype=pl.String)
-        .gather(columns["contract_month"])
-        .alias("contract_month"),
-    )
+    columns["volume"] = volume if bars.volume.min(initial=0) >= 0 else _null_where_none(volume)
+    table = pl.DataFrame(columns)
+    if len(bars.expiries) == 1:
+        return table.with_columns(pl.lit(bars.expiries[0]).alias("contract_month"))
+    months = pl.Series(bars.expiry.astype(np.uint32)).cast(pl.Enum(list(bars.expiries)))
+    return table.with_columns(months.cast(pl.String).alias("contract_month"))
+
+
+def _null_where_none(volume: pl.Series) -> pl.Series:
+    return volume.to_frame("v").select(pl.when(pl.col("v") >= 0).then(pl.col("v"))).to_series()
 
 
 def write_bars(bars: Bars, path: Path, *, overwrite: bool = False) -> None:

@@ -40,6 +40,7 @@ class Layout:
         comments: leading comment lines.
         is_decimal_comma: whether prices are written 5612,25.
         is_padded: whether cells carry blanks around them.
+        is_quoted: whether cells may stand in double quotes.
     """
 
     separator: str
@@ -50,11 +51,12 @@ class Layout:
     comments: tuple[str, ...]
     is_decimal_comma: bool
     is_padded: bool
+    is_quoted: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Peek:
-    """What is seen at first sight: container (text, json, parquet, dbn, dbz, zip) and its layout."""
+    """What is seen at first sight: the container and, of text, the layout."""
 
     path: Path
     name: str
@@ -65,7 +67,7 @@ class Peek:
 
 
 def container(path: Path) -> str:
-    """Returns parquet, dbn, dbz, zip, gzip, zstd, utf16, json, text or binary, from the first bytes."""
+    """Returns parquet, dbn, dbz, zip, gzip, zstd, utf16, json, text or binary, by first bytes."""
     try:
         with path.open("rb") as file:
             head = file.read(4096)
@@ -218,6 +220,7 @@ def sniff_layout(first: list[str], last: list[str]) -> Layout | str:
         comments=tuple(first[:n_comments]),
         is_decimal_comma=separator != "," and commas > 0,
         is_padded=any(cell != cell.strip() for row in rows for cell in row),
+        is_quoted=any('"' in line for line in data + last),
     )
 
 
@@ -255,6 +258,6 @@ def look(path: Path, name: str, kind: str) -> Peek:
 def conflict_message(name: str, number: int, line: str) -> str:
     """Returns the message for a git conflict marker at a line."""
     return (
-        f"{name}: line {number:,} was {line.strip()[:40]!r}, a conflict marker of git; two versions "
-        "of the data are mixed here. Resolve the merge, or take the file from one commit"
+        f"{name}: line {number:,} was {line.strip()[:40]!r}, a conflict marker of git; two "
+        "versions of the data are mixed here. Resolve the merge, or take the file from one commit"
     )

@@ -87,7 +87,7 @@ def _by_volume(
 
 
 def _roll_day(order: int) -> date:
-    """Returns the Monday of the third Friday's week: CME's customary roll of equity index futures."""
+    """Returns the Monday of the third Friday's week, CME's roll of equity index futures."""
     year, month = divmod(order, 12)
     first = date(year, month + 1, 1)
     third_friday = first + timedelta(days=(4 - first.weekday()) % 7 + 14)

@@ -1,7 +1,8 @@
-"""What a whole tape must not show: disorder, jumps by a factor, bars while the exchange is closed,
-copied stretches, filler instead of trades, and roll adjustments that cannot be right.
+"""What a whole tape must not show.
 
-Nothing is repaired; each refusal names places and a remedy.
+Disorder, jumps by a factor, bars while the exchange is closed, copied stretches, filler instead of
+trades, and roll adjustments that cannot be right. Nothing is repaired; each refusal names places
+and a remedy.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ _GLOBEX = {"CME", "CBOT", "NYMEX", "COMEX"}
 _BREAK_NS = 1380 * MINUTE_NS
 """17:00 ET, counted from 18:00 ET: the daily break begins."""
 _EQUITY_BREAK_ENDED_NS = 1_442_793_600_000_000_000
-"""2015-09-21 00:00 UTC: until then the break began at 17:15 ET (CME moved the close to 16:00 CT)."""
+"""2015-09-21 00:00 UTC: until then the break began at 17:15 ET (close 16:15 CT, then 16:00 CT)."""
 _OLD_EXTRA_NS = 16 * MINUTE_NS
 _FACTOR = 8.0
 _JUMP = 0.1
@@ -127,6 +128,11 @@ def _check_jumps(
 ) -> None:
     close, opened = tape.ticks[3], tape.ticks[0]
     floor = max(int(np.median(close[:: max(len(close) // 10_000, 1)])) // 200, 1)
+    gap = opened[1:] - close[:-1]
+    lowest = max(int(tape.ticks[2].min()), floor)
+    widest = int((tape.ticks[1] - tape.ticks[2]).max(initial=0))
+    if max(int(gap.max(initial=0)), -int(gap.min(initial=0)), widest) < _JUMP * lowest:
+        return
     before = np.maximum(close[:-1], floor).astype(np.float64)
     ratio = np.maximum(opened[1:], floor) / before
     is_roll = tape.code[1:] != tape.code[:-1]
@@ -240,7 +246,8 @@ def _check_closed(
     lone = closed & (clock - _BREAK_NS < max(bar_ns, MINUTE_NS)) & (clock >= _BREAK_NS)
     lone &= (tape.volume >= 0) & (tape.volume < usual)
     n_lone, n_closed = int(lone.sum()), int(closed.sum())
-    if n_lone == n_closed and n_lone <= max(len(tape) // 5000, 2):
+    n_days = len(np.unique(trade_date(tape.ts)))
+    if n_lone == n_closed and 10 * n_lone <= n_days:
         places = [eastern_text(int(t)) for t in tape.ts[lone][:3]]
         warnings.append(
             f"{n_lone:,} late prints with little volume in the first minutes of the daily break: "
@@ -250,8 +257,8 @@ def _check_closed(
     index = np.flatnonzero(closed)
     places = [_bar(tape, int(i), tick) for i in index[:5]]
     days = np.unique(trade_date(tape.ts[closed]))
-    n_days = len(np.unique(trade_date(tape.ts)))
-    if len(days) <= 20 and len(days) < n_days:
+    is_weekend = bool(((days + 3) % 7 >= 5).all())
+    if len(days) <= 20 and (is_weekend or 2 * len(days) <= n_days + 1):
         drops = " ".join(f"--drop-day {day_text(int(day))}" for day in days)
         shift = (
             "If only part of the file is affected, its zone shifts inside the file; take another "

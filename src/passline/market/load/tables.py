@@ -117,7 +117,7 @@ def _scan(path: Path, layout: Layout, roles: Roles, spec: TimeSpec) -> pl.LazyFr
         separator=layout.separator,
         schema=schema,
         decimal_comma=layout.is_decimal_comma and not layout.is_padded,
-        null_values=["", "NaN", "nan", "null", "NULL", "N/A"],
+        quote_char='"' if layout.is_quoted else None,
     )
     time = pl.col(f"c{roles['time']}")
     if layout.is_padded:
@@ -211,14 +211,13 @@ def to_chunk(batch: pl.DataFrame, roles: Roles, first_row: int, scale: int) -> C
     if "action" in roles:
         _require_trades(batch["action"])
     points = "price" if "price" in roles else "close"
-    prices = np.empty((4, n_rows))
-    for index, role in enumerate(_PRICES):
-        prices[index] = batch[role if roles.is_bars else points].to_numpy()
+    prices = batch.select(_PRICES if roles.is_bars else points).to_numpy(order="fortran").T
+    if not roles.is_bars:
+        prices = np.repeat(prices, 4, axis=0)
     if scale != 1:
-        prices /= scale
-    volume = np.full(n_rows, np.nan)
-    if "volume" in roles:
-        volume[:] = batch["volume"].to_numpy()
+        prices = prices / scale
+    has_volume = "volume" in roles
+    volume = batch["volume"].to_numpy() if has_volume else np.full(n_rows, np.nan)
     symbol, symbols = np.zeros(n_rows, dtype=np.int32), ("",)
     if "symbol" in roles:
         column = batch["symbol"].fill_null("")

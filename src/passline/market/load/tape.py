@@ -135,6 +135,7 @@ class Collector:
         self.n_read += len(chunk.time)
         code = self._codes(chunk)
         keep = code >= 0
+        self.findings.n_rows += int(keep.sum())
         ts, is_unreal = chunk.time, np.zeros(len(chunk.time), dtype=np.bool_)
         if self.zone is not None:
             ts, is_unreal = local_to_utc(chunk.time, self.zone)
@@ -154,7 +155,6 @@ class Collector:
             is_dropped = np.isin(days, list(self.dropped)) & keep
             self.n_dropped += int(is_dropped.sum())
             keep &= ~is_dropped
-        self.findings.n_rows += int(keep.sum())
         if not keep.any():
             return None
         rows = np.arange(chunk.first_row, chunk.first_row + len(ts), dtype=np.uint32)
@@ -217,41 +217,43 @@ class Collector:
 
     def _check_prices(self, kept: Chunk) -> list[NDArray[np.int32]]:
         tick = Fraction(self.contract.tick_size)
-        factor = tick.denominator / tick.numerator
-        ticks: list[NDArray[np.int32]] = []
-        off = np.zeros(len(kept.time), dtype=np.bool_)
-        wild = np.zeros(len(kept.time), dtype=np.bool_)
-        for column in kept.prices:
-            exact = column * factor
-            whole = np.rint(exact)
-            distance = np.abs(exact - whole)
-            if not distance.max(initial=0.0) <= _TICK_TOLERANCE or np.abs(whole).max() > MAX_TICKS:
-                finite = np.abs(whole) <= MAX_TICKS
-                wild |= ~finite
-                off |= finite & ~(distance <= _TICK_TOLERANCE)
-                whole = np.where(finite, whole, 0.0)
-            ticks.append(whole.astype(np.int32))
+        exact = kept.prices * (tick.denominator / tick.numerator)
+        whole = np.rint(exact)
+        exact -= whole
+        is_sound = exact.min() >= -_TICK_TOLERANCE and exact.max() <= _TICK_TOLERANCE
+        is_sound = is_sound and whole.min() >= -MAX_TICKS and whole.max() <= MAX_TICKS
+        wild: NDArray[np.bool_] = np.zeros(len(kept.time), dtype=np.bool_)
+        off = wild
+        if not is_sound:
+            finite = np.abs(whole) <= MAX_TICKS
+            wild = np.logical_not(finite.all(axis=0))
+            off = np.any(finite & ~(np.abs(exact) <= _TICK_TOLERANCE), axis=0)
+            whole[~finite] = 0.0
+        ticks = list(whole.astype(np.int32))
         if wild.any():
             self._note("a price that is missing, not finite or out of range", kept, wild)
         if off.any():
             what = f"prices off the {self.contract.symbol} tick of {self.contract.tick_size}"
             self._note(what, kept, off)
-        bad = (np.maximum(ticks[0], ticks[3]) > ticks[1]) & ~wild
+        bad = np.maximum(ticks[0], ticks[3]) > ticks[1]
         if bad.any():
-            self._note("high below open or close", kept, bad)
-        bad = (np.minimum(ticks[0], ticks[3]) < ticks[2]) & ~wild
+            self._note("high below open or close", kept, bad & ~wild)
+        bad = np.minimum(ticks[0], ticks[3]) < ticks[2]
         if bad.any():
-            self._note("low above open or close", kept, bad)
+            self._note("low above open or close", kept, bad & ~wild)
         return ticks
 
     def _check_volume(self, kept: Chunk) -> NDArray[np.int64]:
-        missing = np.isnan(kept.volume)
-        volume = np.where(missing, -1.0, kept.volume) if missing.any() else kept.volume
-        bad = (volume < 0) & ~missing
-        if bad.any():
-            self._note("negative volume", kept, bad, "v")
-        huge = ~(volume < 2**53)
-        if huge.any():
+        lowest = kept.volume.min()
+        volume = kept.volume
+        if not lowest >= 0:
+            missing = np.isnan(kept.volume)
+            bad = (volume < 0) & ~missing
+            if bad.any():
+                self._note("negative volume", kept, bad, "v")
+            volume = np.where(missing, -1.0, kept.volume)
+        if not volume.max() < 2**53:
+            huge = ~(volume < 2**53)
             self._note("a volume that is not finite", kept, huge, "v")
             volume = np.where(huge, 0.0, volume)
         whole = volume.astype(np.int64)

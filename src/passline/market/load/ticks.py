@@ -13,6 +13,9 @@ from passline.market.load.tape import Collector, Tape
 
 __all__ = ["BarBuilder", "group_bars"]
 
+_SLACK_NS = 10**9
+"""How far a time may lie before that of the trade above: vendors count unevenly in a second."""
+
 
 def group_bars(
     starts: NDArray[np.int64], prices: NDArray[np.float64], volume: NDArray[np.float64]
@@ -77,10 +80,11 @@ class BarBuilder:
     ) -> None:
         ts, prices, volume = trades.time[mine], trades.prices[:, mine], trades.volume[mine]
         rows = trades.rows[mine]
-        before = np.concatenate([[self.last.get(code, ts[0])], ts[:-1]])
-        collector.note_backward(trades, ts < before, mine)
-        self.last[code] = int(ts[-1])
         bucket = ts - ts % self.bar_ns
+        before = np.concatenate([[self.last.get(code, ts[0])], ts[:-1]])
+        backward = (ts < before - _SLACK_NS) | (bucket < before - before % self.bar_ns)
+        collector.note_backward(trades, backward, mine)
+        self.last[code] = int(ts[-1])
         starts = np.append(0, np.flatnonzero(np.diff(bucket)) + 1)
         grouped, volumes = group_bars(starts, prices, volume)
         times, first_rows = bucket[starts], rows[starts]

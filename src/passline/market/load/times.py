@@ -38,12 +38,12 @@ class TimeSpec:
     is_date: bool = False
 
     def expression(self, column: pl.Expr) -> pl.Expr:
-        """Returns nanoseconds since 1970-01-01, of UTC or of the file's clock; null if unreadable."""
+        """Returns ns since 1970-01-01, of UTC or of the file's clock; null if unreadable."""
         if self.kind == "epoch":
             return column.cast(pl.Int64, strict=False) * self.unit_ns
         if self.kind == "datetime":
             return column.cast(pl.Datetime("ns")).to_physical()
-        stamp = column.str.to_datetime(self.pattern, time_unit="ns", strict=False)
+        stamp = column.str.to_datetime(self.pattern, time_unit="ns", strict=False, cache=False)
         return stamp.to_physical()
 
 
@@ -70,6 +70,13 @@ def _clock_pattern(match: re.Match[str]) -> str:
     return clock + (
         " %p" if match["half"] and " " in match["half"] else "%p" if match["half"] else ""
     )
+
+
+def _offset_pattern(offset: str, clock: str) -> str:
+    """Returns the pattern of an offset; polars reads a fraction only before Z or under %+."""
+    if offset.strip() == "Z":
+        return offset
+    return " %z" if offset.startswith(" ") else "%z"
 
 
 def _day_first(matches: Sequence[re.Match[str]]) -> bool | None:
@@ -118,7 +125,7 @@ def detect_time(samples: Sequence[str], *, day_first: bool | None = None) -> Tim
     join = longest["join"] or ""
     pattern = written + (join if join != "  " else " ") + clock
     if longest["offset"]:
-        pattern += " %z" if longest["offset"].startswith(" ") else "%z"
+        pattern += _offset_pattern(longest["offset"], clock)
     if not clock:
         pattern = written + " %H:%M"
     return TimeSpec(

@@ -56,8 +56,8 @@ def _table(name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     first = int(datetime(_FIRST_YEAR, 1, 1, tzinfo=UTC).timestamp())
     last = int(datetime(_LAST_YEAR, 1, 1, tzinfo=UTC).timestamp())
     starts, offsets = [first], [offset(first)]
-    for low in range(first, last, 7 * day):
-        high = low + 7 * day
+    for week in range(first, last, 7 * day):
+        low, high = week, week + 7 * day
         if offset(high) == offsets[-1]:
             continue
         while high - low > 1:
