@@ -83,8 +83,8 @@ def small_config(**changes: Any) -> PPOConfig:
     return PPOConfig(**(settings | changes))
 
 
-def fresh(config: PPOConfig, seed: int = 0) -> TrainState:
-    state = start(config.n_lanes, seed)
+def fresh(config: PPOConfig, seed: int = 0, env_state: CueState | None = None) -> TrainState:
+    state = start(config.n_lanes, seed) if env_state is None else env_state
     return init_train_state(config, state, N_FEATURES, N_ACTIONS, jax.random.key(seed))
 
 

@@ -19,9 +19,7 @@ def play(
     config: ppo.PPOConfig, n: int, *, seed: int = 0, is_signal: bool = True, env_state: Any = None
 ) -> Any:
     """Trains for n updates from a fresh network; returns (state, metrics of the last update)."""
-    state, metrics = toy.fresh(config, seed), None
-    if env_state is not None:
-        state = state._replace(env_state=env_state)
+    state, metrics = toy.fresh(config, seed, env_state), None
     for _ in range(n):
         state, metrics = toy.UPDATE(toy.env_params(is_signal), state, ppo.make_hyper(config))
     return state, metrics
@@ -216,6 +214,14 @@ def test_next_phase_keeps_the_logits_to_the_bit() -> None:
     assert int(moved.n_updates) == 2
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(moved.opt_state))
     assert mask.any()
+
+
+def test_start_states_stay_usable_and_may_share_arrays() -> None:
+    config = toy.small_config()
+    shared = jnp.zeros((config.n_lanes,), jnp.int32)
+    start = toy.start(config.n_lanes)._replace(cue=shared, step=shared)
+    once, again = (play(config, 1, env_state=start)[0] for _ in range(2))
+    assert equal_bits(once, again)
 
 
 def test_value_clip_limits_what_one_update_moves() -> None:

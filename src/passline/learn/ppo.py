@@ -59,7 +59,7 @@ def init_train_state(
     return TrainState(
         params=params,
         opt_state=make_optimizer().init(params),
-        env_state=env_state,
+        env_state=_copied(env_state),
         key=run_key,
         n_updates=jnp.int32(0),
         episode_return=jnp.zeros((config.n_lanes,), jnp.float32),
@@ -75,7 +75,7 @@ def next_phase_state(state: TrainState, env_state: Tree) -> TrainState:
     """
     return state._replace(
         opt_state=make_optimizer().init(state.params),
-        env_state=env_state,
+        env_state=_copied(env_state),
         episode_return=jnp.zeros_like(state.episode_return),
         episode_length=jnp.zeros_like(state.episode_length),
     )
@@ -114,3 +114,8 @@ def make_update(env: Env, config: PPOConfig) -> Update:
         return cast(tuple[TrainState, Metrics], result)
 
     return update
+
+
+def _copied(tree: Tree) -> Tree:
+    """Gives every array a buffer of its own, since the update reuses the buffers it is given."""
+    return jax.tree.map(jnp.copy, tree)
