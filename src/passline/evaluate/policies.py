@@ -1,0 +1,138 @@
+"""Policies that evaluation can play: the agent's, and the baselines it must beat.
+
+A policy is a row of data beside the agent's network, so that one compiled function plays them all
+through the very step that training uses.
+"""
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from passline.sim.layout import AnyArray, OrderKind
+from passline.task.actions import N_ACTIONS, N_SIZES, action_index
+
+__all__ = ["Policy", "PolicyKind", "choose", "scripted"]
+
+LONG, SHORT = action_index(OrderKind.LONG), action_index(OrderKind.SHORT)
+
+Greedy = Callable[[Any, Array, Array], Array]
+"""(network parameters, observation [L, F], action_mask [L, A]) -> action int32 [L]."""
+
+
+class PolicyKind(IntEnum):
+    """Who acts."""
+
+    AGENT = 0
+    """The network's likeliest legal action."""
+    FLAT = 1
+    """Never trades."""
+    RANDOM_LEGAL = 2
+    """Any legal action, all alike."""
+    RANDOM_ENTRY = 3
+    """Random side, entered as often and as large as the agent, bracket never touched."""
+    ALWAYS_LONG = 4
+    """Long in the smallest size whenever an entry is legal."""
+    SIGNAL = 5
+    """The side given for the bar, bracket never touched; the oracle is one."""
+
+
+class Policy(NamedTuple):
+    """One policy as data.
+
+    Attributes:
+        kind: PolicyKind.
+        network: the agent's parameters; unread by the others.
+        entry_rate: RANDOM_ENTRY: probability of entering where an entry is legal, float32.
+        size_shares: RANDOM_ENTRY and SIGNAL: cumulative shares of the entry sizes, float32 [S].
+        signal: SIGNAL: wanted side after each bar, int8 [B] or [1].
+    """
+
+    kind: AnyArray
+    network: Any
+    entry_rate: AnyArray
+    size_shares: AnyArray
+    signal: AnyArray
+
+
+def scripted(
+    kind: PolicyKind,
+    network: Any,
+    *,
+    entry_rate: float = 0.0,
+    size_shares: AnyArray | None = None,
+    signal: AnyArray | None = None,
+) -> Policy:
+    """Makes a policy row; `network` only gives the shapes where the kind does not read it."""
+    shares = np.ones(N_SIZES) if size_shares is None else np.asarray(size_shares)
+    return Policy(
+        kind=jnp.int32(kind),
+        network=network,
+        entry_rate=jnp.float32(entry_rate),
+        size_shares=jnp.asarray(shares, jnp.float32),
+        signal=jnp.zeros(1, jnp.int8) if signal is None else jnp.asarray(signal, jnp.int8),
+    )
+
+
+def choose(
+    policy: Policy, greedy: Greedy, bar: Array, obs: Array, mask: Array, key: Array
+) -> Array:
+    """Chooses one legal action a lane.
+
+    Args:
+        policy: who acts.
+        greedy: the agent's rule.
+        bar: bar at whose close each lane decides [L].
+        obs: observations [L, F].
+        mask: legal actions [L, A].
+        key: PRNG key of this step.
+
+    Returns:
+        Action, int32 [L]; entries that are not legal fall back to HOLD.
+    """
+    n_lanes = mask.shape[0]
+
+    def legal(action: Array) -> Array:
+        is_legal = jnp.take_along_axis(mask, action[:, None], axis=1)[:, 0]
+        return jnp.where(is_legal, action, 0).astype(jnp.int32)
+
+    def sized(side: Array, u: Array) -> Array:
+        size = jnp.sum(u >= policy.size_shares[:-1, None], axis=0, dtype=jnp.int32)
+        largest = jnp.sum(mask[:, LONG : LONG + N_SIZES], axis=1, dtype=jnp.int32) - 1
+        size = jnp.clip(size, 0, jnp.maximum(largest, 0))
+        action = jnp.where(side > 0, LONG, SHORT) + size
+        return legal(jnp.where(side == 0, 0, action))
+
+    def flat() -> Array:
+        return jnp.zeros(n_lanes, jnp.int32)
+
+    def random_legal() -> Array:
+        u = jax.random.uniform(key, (n_lanes, N_ACTIONS))
+        return jnp.argmax(jnp.where(mask, u, -1.0), axis=1).astype(jnp.int32)
+
+    def random_entry() -> Array:
+        u = jax.random.uniform(key, (3, n_lanes))
+        side = jnp.where(u[0] < policy.entry_rate, jnp.where(u[1] < 0.5, 1, -1), 0)
+        return sized(side, u[2])
+
+    def always_long() -> Array:
+        return legal(jnp.full(n_lanes, LONG, jnp.int32))
+
+    def by_signal() -> Array:
+        index = jnp.minimum(bar, policy.signal.shape[0] - 1)
+        return sized(policy.signal[index].astype(jnp.int32), jax.random.uniform(key, (n_lanes,)))
+
+    branches = (
+        lambda: greedy(policy.network, obs, mask),
+        flat,
+        random_legal,
+        random_entry,
+        always_long,
+        by_signal,
+    )
+    action: Array = jax.lax.switch(policy.kind, branches)
+    return action

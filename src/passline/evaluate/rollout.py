@@ -1,0 +1,253 @@
+"""Plays given episodes to their ends, with masks, through the very functions that training uses.
+
+A fixed number of lanes takes the episodes off a list; a lane whose episode ended takes the next.
+Everything a report needs of an episode is added up on the way.
+"""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from passline.evaluate.policies import Greedy, Policy, choose
+from passline.sim.jit import sim_jit
+from passline.sim.layout import AnyArray, Events, OrderKind, State
+from passline.sim.step import is_active, mark_to_close
+from passline.task.actions import N_ACTIONS, action_index
+from passline.task.env import EnvState, TaskParams, act_on, close_windows, observe
+from passline.task.reward import reward_terms, total_reward
+
+__all__ = ["MAX_DAYS", "Episodes", "play_episodes"]
+
+MAX_DAYS = 48
+"""Trading days of an episode whose closes are kept."""
+CHUNK_STEPS = 512
+DEFAULT_LANES = 256
+FIRST_ENTRY = action_index(OrderKind.LONG)
+
+
+class Episodes(NamedTuple):
+    """What became of N episodes, in the order they were given; NumPy arrays.
+
+    Attributes:
+        sim: the account at its end; State of [N].
+        start_bar: bar at whose close it began [N].
+        equity: at the end, mills [N].
+        reward: sum of rewards, float32 [N].
+        length: bars walked [N].
+        n_days: trading days begun [N].
+        n_trips: finished round trips [N].
+        sum_r: sum of their net results in units of risk, float32 [N].
+        n_invalid: masked actions sent [N].
+        max_equity: highest equity at a close, mills [N].
+        min_cushion: lowest equity - floor at a close, mills [N].
+        action_counts: [N, A].
+        choice_counts: actions where more than one was legal [N, A].
+        n_legal: sum over the bars of the number of legal actions [N].
+        n_entry_chances: bars at which an entry was legal [N].
+        day_equity: equity at the close of each trading day, mills [N, MAX_DAYS].
+        day_floor: the floor at the same times [N, MAX_DAYS].
+    """
+
+    sim: State
+    start_bar: AnyArray
+    equity: AnyArray
+    reward: AnyArray
+    length: AnyArray
+    n_days: AnyArray
+    n_trips: AnyArray
+    sum_r: AnyArray
+    n_invalid: AnyArray
+    max_equity: AnyArray
+    min_cushion: AnyArray
+    action_counts: AnyArray
+    choice_counts: AnyArray
+    n_legal: AnyArray
+    n_entry_chances: AnyArray
+    day_equity: AnyArray
+    day_floor: AnyArray
+
+    def __len__(self) -> int:
+        return len(self.start_bar)
+
+
+class _Play(NamedTuple):
+    env: EnvState
+    slot: Array
+    next_slot: Array
+    running: Episodes
+    done: Episodes
+    key: Array
+
+
+def play_episodes(
+    params: TaskParams,
+    greedy: Greedy,
+    policy: Policy,
+    starts: EnvState,
+    *,
+    seed: int,
+    n_lanes: int = DEFAULT_LANES,
+) -> Episodes:
+    """Plays episodes until each has ended.
+
+    Args:
+        params: the environment's constants (of the phase whose rules hold).
+        greedy: the agent's rule, jit-able; compiled once for each.
+        policy: who acts.
+        starts: accounts and last bars of N episodes.
+        seed: of the policy's draws.
+        n_lanes: episodes played at once.
+
+    Returns:
+        One row an episode.
+    """
+    n = int(starts.end_bar.shape[0])
+    lanes = min(n_lanes, n)
+    begin, run = _compiled(greedy, lanes)
+    play = begin(params, starts, jax.random.key(seed))
+    while bool(jnp.any(play.slot < n)):
+        play = run(params, policy, starts, play)
+    done: Episodes = jax.tree.map(lambda x: np.asarray(x)[:n], play.done)
+    return done
+
+
+@lru_cache(maxsize=8)
+def _compiled(greedy: Greedy, lanes: int) -> tuple[Any, Any]:
+    def begin(params: TaskParams, starts: EnvState, key: Array) -> _Play:
+        n = starts.end_bar.shape[0]
+        slot = jnp.arange(lanes, dtype=jnp.int32)
+        env = _pick(starts, slot)
+        blank = _blank(params, _pick(starts, jnp.zeros(n + 1, jnp.int32)))
+        return _Play(env, slot, jnp.int32(lanes), _blank(params, env), blank, key)
+
+    def run(params: TaskParams, policy: Policy, starts: EnvState, play: _Play) -> _Play:
+        def body(carry: _Play, _: None) -> tuple[_Play, None]:
+            return _advance(params, greedy, policy, starts, carry), None
+
+        return jax.lax.scan(body, play, None, length=CHUNK_STEPS)[0]
+
+    return sim_jit(begin), sim_jit(run, donate_argnums=(3,))
+
+
+def _pick(starts: EnvState, slot: Array) -> EnvState:
+    picked: EnvState = jax.tree.map(lambda x: x[slot], starts)
+    return picked
+
+
+def _blank(params: TaskParams, env: EnvState) -> Episodes:
+    """Returns the counters of episodes that have just begun, shaped like `env`."""
+    zero = jnp.zeros_like(env.end_bar)
+    none = jnp.zeros(zero.shape, jnp.float32)
+    by_action = jnp.zeros((*zero.shape, N_ACTIONS), jnp.int32)
+    by_day = jnp.zeros((*zero.shape, MAX_DAYS), jnp.int32)
+    equity = mark_to_close(params.tape, params.markets, env.sim)
+    return Episodes(
+        sim=env.sim,
+        start_bar=env.start_bar,
+        equity=equity,
+        reward=none,
+        length=zero,
+        n_days=zero,
+        n_trips=zero,
+        sum_r=none,
+        n_invalid=zero,
+        max_equity=equity,
+        min_cushion=equity - env.sim.floor,
+        action_counts=by_action,
+        choice_counts=by_action,
+        n_legal=zero,
+        n_entry_chances=zero,
+        day_equity=by_day,
+        day_floor=by_day,
+    )
+
+
+def _advance(
+    params: TaskParams, greedy: Greedy, policy: Policy, starts: EnvState, play: _Play
+) -> _Play:
+    """Plays one bar in every lane, stores what ended and takes the next episodes off the list."""
+    n = starts.end_bar.shape[0]
+    key, step_key = jax.random.split(play.key)
+    before = play.env.sim
+    obs, mask = observe(params, play.env)
+    action = choose(policy, greedy, before.bar, obs, mask, step_key)
+    after, events, is_invalid = act_on(params, before, action, mask)
+    after = close_windows(play.env, after)
+    terms = reward_terms(
+        params.rules,
+        before,
+        after,
+        events,
+        equity_before=mark_to_close(params.tape, params.markets, before),
+        unit_mills=params.bracket.unit_mills,
+    )
+    reward = total_reward(params.weights, terms)
+    running = _count(play.running, before, after, events, reward, action, mask, is_invalid)
+    ended = ~is_active(after) & (play.slot < n)
+    env = play.env._replace(sim=after)
+
+    def refill() -> tuple[EnvState, Array, Array, Episodes, Episodes]:
+        where = jnp.where(ended, play.slot, n)
+        done = jax.tree.map(lambda all_, x: all_.at[where].set(x), play.done, running)
+        order = jnp.cumsum(ended.astype(jnp.int32)) - 1
+        slot = jnp.where(ended, jnp.minimum(play.next_slot + order, n), play.slot)
+        fresh = _pick(starts, jnp.minimum(slot, n - 1))
+        new_env = jax.tree.map(lambda a, b: _where(ended, a, b), fresh, env)
+        blank = _blank(params, fresh)
+        counters = jax.tree.map(lambda a, b: _where(ended, a, b), blank, running)
+        return new_env, slot, play.next_slot + order[-1] + 1, counters, done
+
+    def go_on() -> tuple[EnvState, Array, Array, Episodes, Episodes]:
+        return env, play.slot, play.next_slot, running, play.done
+
+    return _Play(*jax.lax.cond(jnp.any(ended), refill, go_on), key)
+
+
+def _where(condition: Array, a: Array, b: Array) -> Array:
+    shaped = condition.reshape(condition.shape + (1,) * (a.ndim - 1))
+    return jnp.where(shaped, a, b)
+
+
+def _count(
+    running: Episodes,
+    before: State,
+    after: State,
+    events: Events,
+    reward: Array,
+    action: Array,
+    mask: Array,
+    is_invalid: Array,
+) -> Episodes:
+    """Adds one bar to the counters of each lane that still moved."""
+    moved = is_active(before).astype(jnp.int32)
+    chosen = (action[:, None] == jnp.arange(N_ACTIONS, dtype=jnp.int32)) * moved[:, None]
+    n_legal = jnp.sum(mask, axis=1, dtype=jnp.int32)
+    has_choice = (n_legal > 1).astype(jnp.int32)
+    risk = jnp.maximum(events.trip_risk, 1).astype(jnp.float32)
+    trip_r = jnp.where(events.trip_risk > 0, events.trip_net.astype(jnp.float32) / risk, 0.0)
+    n_days = running.n_days + events.is_new_day
+    day = jnp.clip(n_days - 1, 0, MAX_DAYS - 1)
+    lanes = jnp.arange(day.shape[0])
+    return Episodes(
+        sim=after,
+        start_bar=running.start_bar,
+        equity=events.equity,
+        reward=running.reward + reward,
+        length=running.length + moved,
+        n_days=n_days,
+        n_trips=running.n_trips + (events.exit_qty != 0),
+        sum_r=running.sum_r + trip_r,
+        n_invalid=running.n_invalid + is_invalid,
+        max_equity=jnp.maximum(running.max_equity, events.equity),
+        min_cushion=jnp.minimum(running.min_cushion, events.equity - after.floor),
+        action_counts=running.action_counts + chosen,
+        choice_counts=running.choice_counts + chosen * has_choice[:, None],
+        n_legal=running.n_legal + n_legal * moved,
+        n_entry_chances=running.n_entry_chances + (jnp.any(mask[:, FIRST_ENTRY:], axis=1) * moved),
+        day_equity=running.day_equity.at[lanes, day].set(events.equity),
+        day_floor=running.day_floor.at[lanes, day].set(after.floor),
+    )
