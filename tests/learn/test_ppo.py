@@ -68,6 +68,17 @@ def test_same_seed_same_bits_other_seed_other_weights() -> None:
     assert not equal_bits(one.params, three.params)
 
 
+def test_every_update_draws_anew() -> None:
+    config = toy.small_config()
+    keys = [raw_key(toy.fresh(config).key)]
+    keys += [raw_key(play(config, n)[0].key) for n in (1, 2)]
+    assert len(set(keys)) == 3
+
+
+def raw_key(key: jax.Array) -> bytes:
+    return np.asarray(jax.random.key_data(key)).tobytes()
+
+
 def test_rollout_counts_add_up() -> None:
     config = toy.small_config()
     _, metrics = play(config, 3)
