@@ -20,18 +20,12 @@ from passline.errors import BarsError
 from passline.market.bars import Bars
 from passline.market.contract import Contract
 
-__all__ = ["METADATA_KEY", "is_passline_file", "read_bars", "ticks_to_prices", "write_bars"]
+__all__ = ["METADATA_KEY", "is_passline_file", "read_bars", "write_bars"]
 
 METADATA_KEY = "passline"
 _VERSION = 1
 _PRICES = ("open", "high", "low", "close")
 _COLUMNS = ("ts", *_PRICES, "volume", "contract_month")
-
-
-def ticks_to_prices(ticks: NDArray[np.int32], tick_size: Decimal) -> NDArray[np.float64]:
-    """Returns the double nearest to ticks * tick_size for each bar [B]."""
-    tick = Fraction(tick_size)
-    return (ticks.astype(np.float64) * tick.numerator) / tick.denominator
 
 
 def _prices_to_ticks(prices: NDArray[np.float64], tick_size: Decimal) -> NDArray[np.int32]:
@@ -68,21 +62,28 @@ def _metadata(bars: Bars) -> str:
     )
 
 
-def _frame(bars: Bars) -> pl.DataFrame:
-    columns: dict[str, Any] = {"ts": pl.Series(bars.ts).cast(pl.Datetime("ns", "UTC"))}
-    for name, ticks in zip(_PRICES, (bars.open, bars.high, bars.low, bars.close), strict=True):
-        columns[name] = pl.Series(ticks_to_prices(ticks, bars.contract.tick_size))
-    volume = pl.Series(bars.volume)
-    columns["volume"] = volume if bars.volume.min(initial=0) >= 0 else _null_where_none(volume)
-    table = pl.DataFrame(columns)
-    if len(bars.expiries) == 1:
-        return table.with_columns(pl.lit(bars.expiries[0]).alias("contract_month"))
-    months = pl.Series(bars.expiry.astype(np.uint32)).cast(pl.Enum(list(bars.expiries)))
-    return table.with_columns(months.cast(pl.String).alias("contract_month"))
-
-
-def _null_where_none(volume: pl.Series) -> pl.Series:
-    return volume.to_frame("v").select(pl.when(pl.col("v") >= 0).then(pl.col("v"))).to_series()
+def _frame(bars: Bars) -> pl.LazyFrame:
+    """Returns the file's columns, computed as they are written: the table never stands whole."""
+    tick = Fraction(bars.contract.tick_size)
+    names = list(bars.expiries)
+    months = pl.Series(names, dtype=pl.Enum(names))
+    raw = pl.DataFrame(
+        {
+            "ts": bars.ts,
+            "open": bars.open,
+            "high": bars.high,
+            "low": bars.low,
+            "close": bars.close,
+            "volume": bars.volume,
+            "contract_month": months.gather(bars.expiry.astype(np.uint32)),
+        }
+    )
+    volume = pl.col("volume")
+    return raw.lazy().with_columns(
+        pl.col("ts").cast(pl.Datetime("ns", "UTC")),
+        pl.col(*_PRICES).cast(pl.Float64) * tick.numerator / tick.denominator,
+        pl.when(volume >= 0).then(volume) if (bars.volume < 0).any() else volume,
+    )
 
 
 def write_bars(bars: Bars, path: Path, *, overwrite: bool = False) -> None:
@@ -105,7 +106,7 @@ def write_bars(bars: Bars, path: Path, *, overwrite: bool = False) -> None:
         raise BarsError(f"{path}: cannot be written: {error.strerror}") from error
     os.close(handle)
     try:
-        _frame(bars).write_parquet(
+        _frame(bars).sink_parquet(
             temporary,
             compression="zstd",
             compression_level=1,
@@ -166,9 +167,8 @@ def _arrays(table: pl.DataFrame, contract: Contract, expiries: tuple[str, ...]) 
     for name in _PRICES:
         arrays[name] = _prices_to_ticks(table[name].to_numpy(), contract.tick_size)
     arrays["volume"] = table["volume"].fill_null(-1).to_numpy().astype(np.int64)
-    position = {month: index for index, month in enumerate(expiries)}
-    months = table["contract_month"].replace_strict(position, return_dtype=pl.Int16)
-    arrays["expiry"] = months.to_numpy().astype(np.int16)
+    months = table["contract_month"].cast(pl.Enum(list(expiries)))
+    arrays["expiry"] = months.to_physical().to_numpy().astype(np.int16)
     return arrays
 
 

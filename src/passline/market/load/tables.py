@@ -211,7 +211,7 @@ def to_chunk(batch: pl.DataFrame, roles: Roles, first_row: int, scale: int) -> C
     if "action" in roles:
         _require_trades(batch["action"])
     points = "price" if "price" in roles else "close"
-    prices = batch.select(_PRICES if roles.is_bars else points).to_numpy(order="fortran").T
+    prices = batch[list(_PRICES if roles.is_bars else (points,))].to_numpy(order="fortran").T
     if not roles.is_bars:
         prices = np.repeat(prices, 4, axis=0)
     if scale != 1:
@@ -226,10 +226,14 @@ def to_chunk(batch: pl.DataFrame, roles: Roles, first_row: int, scale: int) -> C
         if len(symbols) > 1:
             position = {name: index for index, name in enumerate(symbols)}
             symbol = column.replace_strict(position, return_dtype=pl.Int32).to_numpy()
+    is_unread = np.zeros(n_rows, dtype=np.bool_)
+    if time.null_count():
+        is_unread = time.is_null().to_numpy()
+        time = time.fill_null(0)
     return Chunk(
         first_row=first_row,
-        time=time.fill_null(0).to_numpy(),
-        is_unread=time.is_null().to_numpy(),
+        time=time.to_numpy(),
+        is_unread=is_unread,
         prices=prices,
         volume=volume,
         symbol=symbol,
