@@ -6,7 +6,7 @@ that pass every value is computed once.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 
@@ -24,5 +24,4 @@ def cpu_compiler_options() -> dict[str, str] | None:
 
 def sim_jit(function: F, **options: Any) -> F:
     """Returns jax.jit(function, **options) with the compiler options that simulator code needs."""
-    compiled: F = jax.jit(function, compiler_options=cpu_compiler_options(), **options)
-    return compiled
+    return cast(F, jax.jit(function, compiler_options=cpu_compiler_options(), **options))
