@@ -1,0 +1,85 @@
+"""Everything a report shows, as plain data read from the run's own files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from passline.evaluate.samples import (
+    EquityPaths,
+    SamplePair,
+    load_distributions,
+    load_equity_paths,
+)
+from passline.evaluate.table import AGENT, EvaluationTable, load_evaluations
+from passline.report.tensorboard import SCALARS_FILE, Scalars, read_scalars
+from passline.runs import Run
+
+__all__ = [
+    "DISTRIBUTIONS_FILE",
+    "EQUITY_FILE",
+    "EVALUATIONS_FILE",
+    "ReportData",
+    "load_report_data",
+]
+
+EVALUATIONS_FILE = "evaluations.npz"
+DISTRIBUTIONS_FILE = "distributions.npz"
+EQUITY_FILE = "equity.npz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportData:
+    """What a run's files hold; a missing file is an empty field, and the page says so.
+
+    Attributes:
+        manifest: run.toml.
+        status: status of the run when it was read.
+        evaluations: all stored episodes; None before the first evaluation.
+        scalars: training curves.
+        distributions: training and evaluation samples by phase and quantity.
+        equity: the agent's last evaluation, day by day; None if it was not kept.
+        span_days: longest an episode may last, calendar days.
+    """
+
+    manifest: Mapping[str, Any]
+    status: str
+    evaluations: EvaluationTable | None
+    scalars: Scalars
+    distributions: Mapping[str, Mapping[str, SamplePair]]
+    equity: EquityPaths | None
+    span_days: int
+
+
+def load_report_data(run: Run) -> ReportData:
+    """Reads all that the report needs from the run's directory and nowhere else.
+
+    Raises:
+        RunError: a file is there but cannot be read.
+    """
+    evaluations = run.path / EVALUATIONS_FILE
+    distributions = run.path / DISTRIBUTIONS_FILE
+    equity = run.path / EQUITY_FILE
+    table = load_evaluations(evaluations) if evaluations.exists() else None
+    return ReportData(
+        manifest=run.manifest,
+        status=run.status.value,
+        evaluations=table,
+        scalars=read_scalars(run.path / SCALARS_FILE),
+        distributions=load_distributions(distributions) if distributions.exists() else {},
+        equity=load_equity_paths(equity) if equity.exists() else None,
+        span_days=_span_days(run.manifest, table),
+    )
+
+
+def _span_days(manifest: Mapping[str, Any], table: EvaluationTable | None) -> int:
+    """Returns the rulebook's time limit, or the longest that an agent's episode lasted."""
+    limit = manifest.get("rulebook", {}).get("time_limit_days")
+    if limit is not None:
+        return int(limit)
+    agent = table.where(policy=AGENT) if table is not None else None
+    if agent is None or not len(agent):
+        return 1
+    trading_days = int(agent.n_days.max())
+    return int(np.ceil(trading_days * 7 / 5)) + 1

@@ -1,0 +1,186 @@
+"""What every number on a report means: formula or meaning, unit and sample.
+
+The report shows these sentences where the reader points at a number; docs/evaluation.md holds the
+same sentences, and a test keeps the two alike.
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["DEFINITIONS", "Definition"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """One named number.
+
+    Attributes:
+        name: as the report writes it.
+        text: formula or meaning.
+        unit: of the number.
+        sample: what it is taken over.
+    """
+
+    name: str
+    text: str
+    unit: str
+    sample: str
+
+    @property
+    def hover(self) -> str:
+        """All of it in one line."""
+        return f"{self.name}: {self.text} Unit: {self.unit}. Sample: {self.sample}."
+
+
+_FINAL = "last held-out evaluation of the final phase, worst path inside a bar"
+
+DEFINITIONS: dict[str, Definition] = {
+    "pass_rate": Definition(
+        name="Pass rate",
+        text="Episodes that ended as passed, divided by all episodes.",
+        unit="share of episodes",
+        sample=_FINAL,
+    ),
+    "interval": Definition(
+        name="Interval",
+        text="Range that covers the true value in 95 of 100 such samples. Follows the spread"
+        " between blocks of dates, and what touching blocks share; for shares it is Wilson's on"
+        " the effective n, for means Student's t.",
+        unit="that of the figure",
+        sample="that of the figure",
+    ),
+    "n": Definition(
+        name="n",
+        text="Number of evaluation episodes; each is one account from its first day to its end.",
+        unit="episodes",
+        sample=_FINAL,
+    ),
+    "n_effective": Definition(
+        name="Effective n",
+        text="Independent episodes that would pin the pass rate as firmly as these n do:"
+        " p(1 - p) over the cluster-robust variance of p, held between the number of blocks and n.",
+        unit="episodes",
+        sample=_FINAL,
+    ),
+    "n_clusters": Definition(
+        name="Blocks of dates",
+        text="Blocks as long as an episode may last that the episodes' first days fall into."
+        " Episodes of a block share its market, so they are not independent.",
+        unit="blocks",
+        sample=_FINAL,
+    ),
+    "result": Definition(
+        name="Mean net result",
+        text="Equity at the end of the episode minus the starting balance, costs included; mean.",
+        unit="USD per episode",
+        sample=_FINAL,
+    ),
+    "advantage": Definition(
+        name="Agent minus baseline",
+        text="Mean over episodes of (agent passed - baseline passed), both begun at the same bar.",
+        unit="percentage points",
+        sample="episodes that both played",
+    ),
+    "trips": Definition(
+        name="Round trips",
+        text="Positions opened and closed again; mean per episode.",
+        unit="round trips per episode",
+        sample=_FINAL,
+    ),
+    "mean_r": Definition(
+        name="Mean R",
+        text="Net result of a round trip divided by its initial risk; mean over the round trips of"
+        " an episode, then over the episodes that had any, weighted by their round trips.",
+        unit="initial risk",
+        sample=_FINAL,
+    ),
+    "reason_share": Definition(
+        name="Share of endings",
+        text="Episodes of the agent that ended for this reason, divided by all of them. Every"
+        " episode has exactly one reason.",
+        unit="share of episodes",
+        sample=_FINAL,
+    ),
+    "reason_days": Definition(
+        name="Median days",
+        text="Trading days begun before the end; median over the episodes of this ending.",
+        unit="trading days",
+        sample=_FINAL,
+    ),
+    "min_cushion": Definition(
+        name="Closest to the floor",
+        text="Lowest equity minus floor in the life of an account; median over episodes.",
+        unit="USD",
+        sample=_FINAL,
+    ),
+    "invalid": Definition(
+        name="Masked actions sent",
+        text="Actions that the mask forbade, sent anyway and counted as HOLD, divided by all"
+        " actions.",
+        unit="share of actions",
+        sample=_FINAL,
+    ),
+    "ambiguous": Definition(
+        name="Ambiguous bars",
+        text="Bars whose outcome depends on whether the high or the low came first, divided by all"
+        " bars.",
+        unit="share of bars",
+        sample=_FINAL,
+    ),
+    "late_flat": Definition(
+        name="Liquidated at flat-by",
+        text="Positions still open at the flat-by time and closed by the firm; mean per episode.",
+        unit="events per episode",
+        sample=_FINAL,
+    ),
+    "commissions": Definition(
+        name="Commissions",
+        text="Commissions paid; mean per episode.",
+        unit="USD per episode",
+        sample=_FINAL,
+    ),
+    "ks": Definition(
+        name="Distance",
+        text="Largest gap between the two empirical distribution functions (Kolmogorov-Smirnov):"
+        " 0 is the same distribution, 1 no overlap. Above 0.3 the agent is judged on episodes that"
+        " differ plainly from those it trained on.",
+        unit="0 to 1",
+        sample="episodes (or states) of training against those of evaluation, same phase",
+    ),
+    "choice_share": Definition(
+        name="Action share",
+        text="Times an action was chosen, divided by all choices, over states in which more than"
+        " one action was legal.",
+        unit="share of choices",
+        sample=_FINAL,
+    ),
+    "equity": Definition(
+        name="Equity by day",
+        text="Balance plus open profit at the close of each trading day. An account that has ended"
+        " keeps its last value. The floor is the equity at which the account is lost.",
+        unit="USD",
+        sample="accounts of the agent's last evaluation",
+    ),
+    "result_distribution": Definition(
+        name="Distribution of results",
+        text="Share of episodes by net result.",
+        unit="share of episodes",
+        sample=_FINAL,
+    ),
+    "checkpoint_reward": Definition(
+        name="Held-out reward",
+        text="Mean over evaluation episodes of the sum of the phase's rewards, at each evaluated"
+        " checkpoint, with its interval. Rewards of different phases have different units.",
+        unit="reward of the phase",
+        sample="each held-out evaluation of the agent, worst path",
+    ),
+    "curves": Definition(
+        name="Training curves",
+        text="What the learner reported after each update, under the names of TensorBoard:"
+        " rollout/ep_rew_mean, rollout/ep_len_mean, train/explained_variance, train/approx_kl,"
+        " train/entropy_loss, time/fps. They describe training data and prove nothing about the"
+        " future.",
+        unit="as titled",
+        sample="each update of the training",
+    ),
+}
+"""By key; the page refuses a key that is not here."""

@@ -1,0 +1,116 @@
+"""Colors of figures, and figures as SVG that takes its colors from the page, or as PNG.
+
+Figures are drawn with stand-in colors, one a role. In the SVG each becomes a CSS variable, so that
+one drawing serves light, dark and print.
+"""
+
+import io
+import re
+from dataclasses import dataclass, fields
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+__all__ = ["DARK", "LIGHT", "PAGE", "Palette", "figure_to_png", "figure_to_svg"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Palette:
+    """A color for each role, as #rrggbb."""
+
+    ink: str
+    muted: str
+    grid: str
+    surface: str
+    agent: str
+    rival: str
+    other: str
+    good: str
+    bad: str
+    warn: str
+    amber: str
+    idle: str
+    faint: str
+
+
+LIGHT = Palette(
+    ink="#1c2430",
+    muted="#5c6675",
+    grid="#e3e7ed",
+    surface="#ffffff",
+    agent="#1f5fbf",
+    rival="#8a94a3",
+    other="#b9752b",
+    good="#2a8a5c",
+    bad="#b93a3a",
+    warn="#d2762c",
+    amber="#d9a932",
+    idle="#9aa4b2",
+    faint="#c9d0d9",
+)
+
+DARK = Palette(
+    ink="#e6eaf0",
+    muted="#98a3b3",
+    grid="#2a323d",
+    surface="#161b22",
+    agent="#6ea8fe",
+    rival="#8b96a6",
+    other="#e0a35c",
+    good="#4fb98a",
+    bad="#e5706f",
+    warn="#e8955a",
+    amber="#e3bd5a",
+    idle="#6f7a89",
+    faint="#4a5462",
+)
+
+PAGE = Palette(**{f.name: f"#0102{index + 1:02x}" for index, f in enumerate(fields(Palette))})
+"""Stand-ins that figure_to_svg turns into CSS variables."""
+
+_HEAD = re.compile(r"^.*?(?=<svg)", re.DOTALL)
+_META = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
+_STYLE = re.compile(r"\s*<style[^>]*>.*?</style>", re.DOTALL)
+_FONT = re.compile(r"font-family: [^;\"]+|(?<=font: )((?:[a-z0-9]+ )*[\d.]+px) [^;\"]+")
+_SIZE = re.compile(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>')
+
+
+def figure_to_svg(figure: Figure, name: str, label: str) -> str:
+    """Returns an <svg> element for inlining, colored by the page's CSS variables.
+
+    Args:
+        figure: drawn with PAGE's colors.
+        name: unique on the page; all ids in the element begin with it.
+        label: what the figure shows, for readers that cannot see it.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = _STYLE.sub("", _META.sub("", _HEAD.sub("", buffer.getvalue())))
+    text = _FONT.sub(_page_font, text)
+    for role in fields(Palette):
+        stand_in: str = getattr(PAGE, role.name)
+        text = text.replace(stand_in, f"var(--{role.name})")
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'(url\(|href=")#', rf"\g<1>#{name}-", text)
+    label = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return _SIZE.sub(
+        rf'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        rf'viewBox="\1" role="img" aria-label="{label}">',
+        text,
+        count=1,
+    ).strip()
+
+
+def _page_font(found: re.Match[str]) -> str:
+    """Puts the page's font in place of matplotlib's, in either way that it writes one."""
+    return f"{found[1]} var(--font)" if found[1] else "font-family: var(--font)"
+
+
+def figure_to_png(figure: Figure, dpi: int = 160) -> bytes:
+    """Returns a figure drawn with LIGHT's or DARK's colors as PNG."""
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()

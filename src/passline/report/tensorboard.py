@@ -1,0 +1,168 @@
+"""Scalars of a training, to TensorBoard and to a plain file of lines beside it.
+
+Each update is one JSON line in `scalars.jsonl` (`step`, `phase`, `scalars`) for the report, and the
+same numbers are TensorBoard events under the names that stable-baselines3 users know.
+Every number carries its step; a resumed run goes on with the same curves.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tensorboardX import SummaryWriter
+
+from passline.errors import RunError
+from passline.runs import replace_file
+
+__all__ = ["SCALARS_FILE", "ScalarWriter", "Scalars", "read_scalars"]
+
+SCALARS_FILE = "scalars.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scalars:
+    """The curves of a training.
+
+    Attributes:
+        step: training steps over all phases, rising, int64 [U].
+        phase: name of the phase of each update [U].
+        values: scalars by name; NaN where an update has none, float64 [U] each.
+    """
+
+    step: NDArray[np.int64]
+    phase: NDArray[np.str_]
+    values: Mapping[str, NDArray[np.float64]]
+
+
+class ScalarWriter:
+    """Appends scalars to a run; use it as a context manager.
+
+    Args:
+        run_path: directory of the run.
+        resume_step: step of the checkpoint the training goes on from. Later lines and events, which
+            the resumed training writes again, are dropped. 0 for a new training.
+
+    Raises:
+        RunError: a new training, and the run has scalars already.
+    """
+
+    def __init__(self, run_path: Path, *, resume_step: int | None = None) -> None:
+        self._path = run_path / SCALARS_FILE
+        if self._path.exists():
+            _cut(self._path, resume_step)
+        self._file = self._path.open("ab")
+        # TensorBoard hides earlier events from `purge_step` on.
+        self._board = SummaryWriter(
+            str(run_path / "tensorboard"),
+            purge_step=None if resume_step is None else resume_step + 1,
+        )
+        self._last_step = resume_step or 0
+
+    def __enter__(self) -> "ScalarWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def write(self, step: int, phase: str, scalars: Mapping[str, float]) -> None:
+        """Writes one update's scalars; they are on disk when this returns.
+
+        Args:
+            step: training steps so far over all phases; never falls.
+            phase: name of the phase.
+            scalars: numbers by name, such as "rollout/ep_rew_mean".
+
+        Raises:
+            RunError: the step falls behind the last one.
+        """
+        if step < self._last_step:
+            raise RunError(
+                f"{self._path}: step {step:,} follows {self._last_step:,}; steps count over all"
+                " phases and never fall"
+            )
+        self._last_step = step
+        numbers = {name: float(value) for name, value in scalars.items()}
+        stored = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        line = json.dumps({"step": int(step), "phase": phase, "scalars": stored})
+        self._file.write(line.encode() + b"\n")
+        self._file.flush()
+        for name, value in numbers.items():
+            self._board.add_scalar(name, value, global_step=int(step))
+
+    def flush(self) -> None:
+        """Forces everything written so far to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._board.flush()
+
+    def close(self) -> None:
+        """Flushes and closes both files."""
+        if self._file.closed:
+            return
+        self.flush()
+        self._file.close()
+        self._board.close()
+
+
+def read_scalars(path: Path) -> Scalars:
+    """Reads `scalars.jsonl`; a last line cut off by a crash is left out.
+
+    Raises:
+        RunError: another line is not what ScalarWriter writes.
+    """
+    records = _records(path)
+    names = sorted({name for record in records for name in record["scalars"]})
+    values = {name: np.full(len(records), np.nan) for name in names}
+    for index, record in enumerate(records):
+        for name, value in record["scalars"].items():
+            if value is not None:
+                values[name][index] = value
+    return Scalars(
+        step=np.array([record["step"] for record in records], dtype=np.int64),
+        phase=np.array([record["phase"] for record in records], dtype=np.str_),
+        values=values,
+    )
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    # What follows the last line break was cut off while it was written.
+    return [_parse(path, number, line) for number, line in enumerate(lines[:-1], start=1)]
+
+
+def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+        if isinstance(record["step"], int) and isinstance(record["scalars"], dict):
+            record["phase"] = str(record["phase"])
+            return dict(record)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise RunError(
+        f"{path}: line {number} is not a record of scalars ({line[:60]!r}). Each line holds step,"
+        " phase and scalars; delete the damaged line"
+    )
+
+
+def _cut(path: Path, resume_step: int | None) -> None:
+    """Drops what lies after the step that the training goes on from."""
+    if resume_step is None:
+        if path.stat().st_size:
+            raise RunError(f"{path}: the run has scalars already. Resume it, or start another run")
+        return
+    kept = [record for record in _records(path) if record["step"] <= resume_step]
+    replace_file(path, "".join(json.dumps(record) + "\n" for record in kept).encode())

@@ -1,0 +1,185 @@
+"""The report: one file, from the run's folder alone, honest, with every number defined."""
+
+import html.parser
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_run import make_run
+
+import passline
+from passline.evaluate.verdict import verdict
+from passline.report.data import ReportData, load_report_data
+from passline.report.definitions import DEFINITIONS
+from passline.report.figures import pass_rate_figure
+from passline.report.page import render_report, report_figures, write_figures, write_report
+from passline.report.svg import PAGE, figure_to_png, figure_to_svg
+from passline.report.tensorboard import Scalars
+from passline.runs import Run, create_run, open_run
+
+DOCS = Path(passline.__file__).parents[2] / "docs" / "evaluation.md"
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+class Page(html.parser.HTMLParser):
+    """Collects tags, ids and titles, and checks that elements close in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.references: list[str] = []
+        self.untitled_numbers = 0
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        told = dict(attrs)
+        self.ids += [told["id"]] if "id" in told else []
+        self.references += [value for key, value in attrs if key in ("src", "href", "xlink:href")]
+        if "num" in (told.get("class") or "").split() and not told.get("title"):
+            self.untitled_numbers += 1
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def without_figures(run: Run) -> ReportData:
+    """The run's data without what figures are drawn from, to render fast."""
+    scalars = Scalars(step=np.array([]), phase=np.array([], dtype=str), values={})
+    return replace(
+        load_report_data(run), evaluations=None, equity=None, distributions={}, scalars=scalars
+    )
+
+
+def test_the_report_is_one_file_that_needs_nothing_else(run, tmp_path):
+    out = write_report(run, load_report_data(run), tmp_path / "report.html")
+    text = out.read_text()
+    page = Page(text)
+    assert all(reference.startswith("#") for reference in page.references)
+    assert not re.search(r"<script|<link|@import|url\((?!#)", text)
+    assert len(page.ids) == len(set(page.ids))
+    for target in re.findall(r"url\(#([^)]+)\)", text) + [r[1:] for r in page.references]:
+        assert target in page.ids
+    assert page.untitled_numbers == 0
+    assert text.count("<svg") == 8
+    assert "#0102" not in text
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+
+
+def test_the_verdict_comes_first_with_odds_interval_and_both_n(run):
+    data = load_report_data(run)
+    text = render_report(run.id, data)
+    ruling = verdict(data.evaluations, span_days=data.span_days)
+    assert "No edge found" in text
+    sentence = ruling.sentence.removeprefix("No edge found. ")
+    assert sentence in text
+    assert f"n = {ruling.agent.pass_rate.n:,}" in sentence
+    assert "independent" in sentence
+    assert "interval" in sentence
+    assert text.index(sentence) < text.index("This firm forbids") < text.index("What ends")
+    assert text.index("What ends") < text.index("Against the baselines") < text.index("<svg")
+
+
+def test_the_report_is_the_same_from_a_copied_folder_and_twice(run, tmp_path):
+    copy = tmp_path / run.id
+    shutil.copytree(run.path, copy)
+    again = open_run(copy)
+    first = render_report(run.id, load_report_data(run))
+    assert first == render_report(again.id, load_report_data(again))
+
+
+@pytest.mark.parametrize(
+    ("drift", "best_drift", "word"),
+    [(150.0, 150.0, "Edge found"), (30.0, 150.0, "Undecided"), (-60.0, -60.0, "No edge found")],
+)
+def test_the_banner_follows_the_evaluation(tmp_path, drift, best_drift, word):
+    made = make_run(tmp_path, drift=drift, best_drift=best_drift, n=96)
+    text = render_report(made.id, load_report_data(made))
+    assert f"<h2>{word}</h2>" in text
+    tone = {"Edge found": "good", "Undecided": "warn", "No edge found": "bad"}[word]
+    assert f'class="verdict {tone}"' in text
+
+
+def test_a_run_without_evaluation_says_so_and_claims_nothing(tmp_path):
+    bare = create_run(tmp_path, "bare", {"config": {"a": 1}})
+    text = render_report(bare.id, load_report_data(bare))
+    Page(text)
+    assert "Not evaluated" in text
+    assert "nothing can be said of it yet" in text
+    assert "Pass rate</span></dt>" not in text
+    assert "<svg" not in text
+
+
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        ("forbidden", "would break the firm's terms"),
+        ("conditions", "only under conditions"),
+        ("allowed", "allows automated trading at this stage"),
+        (None, "is not known"),
+    ],
+)
+def test_what_the_firm_says_of_automation_is_told(run, policy, says):
+    data = without_figures(run)
+    told = {"policy": policy, "note": ""} if policy else {}
+    manifest = {**data.manifest, "rulebook": {**data.manifest["rulebook"], "automation": told}}
+    text = render_report(run.id, replace(data, manifest=manifest)).replace("&#39;", "'")
+    assert says in text
+    assert ("would break" in text) == (policy == "forbidden")
+
+
+def test_names_from_outside_cannot_inject_markup(run):
+    data = without_figures(run)
+    manifest = {**data.manifest, "name": "<script>alert(1)</script>", "config": {"<b>": "<i>"}}
+    text = render_report(run.id, replace(data, manifest=manifest))
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+    assert "<i>" not in text
+
+
+def test_every_number_is_defined_in_the_docs_in_the_same_words():
+    docs = DOCS.read_text()
+    for definition in DEFINITIONS.values():
+        row = f"| {definition.name} | {definition.text} | {definition.unit} | {definition.sample} |"
+        assert row in docs, row
+
+
+def test_figures_are_drawn_as_pictures_too(run, tmp_path):
+    data = load_report_data(run)
+    written = write_figures(data, tmp_path / "figures", is_dark=True)
+    assert len(written) == len(report_figures(data, PAGE)) == 8
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+
+
+def test_svg_takes_its_colors_and_font_from_the_page():
+    figure = pass_rate_figure([], PAGE)
+    text = figure_to_svg(figure, "one", 'a "b" <c>')
+    assert "var(--muted)" in text
+    assert "DejaVu" not in text
+    assert 'aria-label="a &quot;b&quot; &lt;c>"' in text
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert ids
+    assert all(name.startswith("one-") for name in ids)
+    assert figure_to_png(figure).startswith(b"\x89PNG")
+
+
+def test_a_shift_between_training_and_evaluation_is_marked(run):
+    pair = load_report_data(run).distributions["account"]["ep_length"]
+    moved = replace(pair, train=np.full(500, 25.0), evaluation=np.full(50, 1846.0))
+    text = render_report(
+        run.id, replace(without_figures(run), distributions={"manage": {"ep_length": moved}})
+    )
+    assert moved.distance == 1.0
+    assert 'far">differs' in text
