@@ -10,7 +10,8 @@ from passline.market.load.dbn import open_dbn
 from passline.market.load.formats import Format
 from passline.market.load.lean import open_lean
 from passline.market.load.peek import Peek
-from passline.market.load.tables import open_frame, open_parquet, open_text
+from passline.market.load.tables import open_frame, open_parquet
+from passline.market.load.text import open_text
 
 __all__ = ["open_source"]
 
