@@ -267,6 +267,7 @@ def draw_rules(rng: random.Random) -> Rules:
         late_flat_fails=int(rng.random() < 0.3),
         max_stop_per_target=rng.choice((0, 0, 1, 5)),
         path_rule=rng.choice(list(PathRule)),
+        target_through=rng.choice((1, 1, 0)),
     )
     return Rules(*(np.array(field, np.int32) for field in fields))
 

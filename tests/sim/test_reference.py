@@ -67,6 +67,7 @@ RULES = Rules(
     late_flat_fails=0,
     max_stop_per_target=0,
     path_rule=PathRule.WORST,
+    target_through=1,
 )
 
 

@@ -222,11 +222,18 @@ def compile_markets(
     )
 
 
-def compile_rules(rulebook: Rulebook, *, path_rule: PathRule = PathRule.WORST) -> Rules:
+def compile_rules(
+    rulebook: Rulebook, *, path_rule: PathRule = PathRule.WORST, target_through: int = 1
+) -> Rules:
     """Returns a rulebook as the simulator's numbers.
 
     Only what the account lives or dies by: payouts, fees, news and recorded-only rules stay with
     the rulebook.
+
+    Args:
+        rulebook: the firm's demands.
+        path_rule: which of the two paths inside a bar is kept.
+        target_through: ticks beyond a target's limit price that fill it, 1 or 0.
 
     Raises:
         SimulationError: if the book has more tiers than the simulator holds.
@@ -278,6 +285,7 @@ def compile_rules(rulebook: Rulebook, *, path_rule: PathRule = PathRule.WORST) -
         late_flat_fails=number(int(rulebook.clock.late_flat == "fail")),
         max_stop_per_target=number(rulebook.orders.max_stop_per_target or 0),
         path_rule=number(path_rule),
+        target_through=number(target_through),
     )
 
 

@@ -56,7 +56,10 @@ def meet_point(account: Account, terms: Terms, rules: Rules, price: Array) -> tu
         (is_open & (equity <= account.floor), FillReason.FLOOR),
         (is_open & (equity <= terms.limit_level), FillReason.DAILY_LIMIT),
         (is_open & has_stop & (side * (price - terms.stop) <= 0), FillReason.STOP),
-        (is_open & has_target & (side * (price - terms.target) >= 1), FillReason.TARGET),
+        (
+            is_open & has_target & (side * (price - terms.target) >= rules.target_through),
+            FillReason.TARGET,
+        ),
         (is_open & reaches_target(account, terms, rules, price), FillReason.ACCOUNT_TARGET),
     )
     mark = jnp.where(reason == FillReason.TARGET, terms.target, price)
@@ -82,9 +85,11 @@ def meet_leg(
     stops = against & (terms.stop != NO_PRICE) & (side * (end - terms.stop) <= 0)
     breaks = against & (equity <= level)
     breaks &= ~stops | (equity_at(account, terms, terms.stop) <= level)
-    targets = in_favor & (terms.target != NO_PRICE) & (side * (end - terms.target) >= 1)
+    beyond = side * (end - terms.target)
+    targets = in_favor & (terms.target != NO_PRICE) & (beyond >= rules.target_through)
     passes = in_favor & reaches_target(account, terms, rules, end)
-    passes &= ~targets | reaches_target(account, terms, rules, terms.target)
+    before = terms.target + side * (rules.target_through - 1)
+    passes &= ~targets | reaches_target(account, terms, rules, before)
     reason = first_reason(
         (breaks & (account.floor >= terms.limit_level), FillReason.FLOOR),
         (breaks, FillReason.DAILY_LIMIT),

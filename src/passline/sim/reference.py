@@ -1,12 +1,12 @@
 """The account simulator in plain Python: one account, one bar at a time, every price walked.
 
 Written from docs/fills.md alone and sharing nothing but passline.sim.layout with the compiled
-simulator, which a test compares with it number by number. It is slow and meant to be read; nothing
-but tests should call it. Values are plain Python ints and bools of any size, records are those of
+simulator, which a test compares with it number by number. It is slow and meant to be read: batches
+of accounts belong on the compiled one, a single account may be walked here. Values are plain Python ints and bools of any size, records are those of
 the layout with scalars where it says [L].
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -31,7 +31,10 @@ from passline.sim.layout import (
     TrailKind,
 )
 
-__all__ = ["start", "step"]
+__all__ = ["Prices", "start", "step"]
+
+Prices = tuple[int, int, int, int]
+"""Four prices in ticks: open, high, low and close."""
 
 _ENTRY_SIDE = {OrderKind.LONG: 1, OrderKind.SHORT: -1}
 
@@ -108,7 +111,13 @@ def start(tape: Tape, markets: Markets, rules: Rules, *, bar: int, market: int =
 
 
 def step(
-    tape: Tape, markets: Markets, rules: Rules, state: State, order: Orders
+    tape: Tape,
+    markets: Markets,
+    rules: Rules,
+    state: State,
+    order: Orders,
+    *,
+    inside: Sequence[Prices] = (),
 ) -> tuple[State, Events]:
     """Takes an account from the close of bar `state.bar` to the close of the next one.
 
@@ -118,6 +127,8 @@ def step(
         rules: the rulebook, ints and tuples of ints [K].
         state: the account at the close of its last bar, scalars.
         order: the order decided there, scalars.
+        inside: the seconds of the next bar (open, high, low, close), which together have its open,
+            high, low and close; none if they are not known.
 
     Returns:
         The account at the close of the next bar, and what happened on the way.
@@ -137,7 +148,9 @@ def step(
     account = _turn_day(desk, account, tape.day[bar])
     if reject == Reject.NONE:
         account = _carry_out(desk, account, order, tape.open[bar], bar)
-    account = _walk_bar(tape, desk, account, bar)
+    for prices in inside or [_prices(tape, bar)]:
+        account = _walk_prices(desk, account, prices)
+    account = _count_ambiguous(account)
     account = _close_bar(tape, desk, account, bar)
     account = _change(account, bar=bar, day=tape.day[bar])
     equity = _equity(desk, account.state, tape.close[bar])
@@ -358,21 +371,30 @@ def _enter(desk: _Desk, account: _Account, order: Orders, price: int, bar: int) 
 # Section 4: inside the bar.
 
 
-def _walk_bar(tape: Tape, desk: _Desk, account: _Account, bar: int) -> _Account:
-    """Plays both paths of the bar and keeps the one that the rulebook's path rule names."""
-    first, last = tape.open[bar], tape.close[bar]
-    high, low = tape.high[bar], tape.low[bar]
+def _prices(tape: Tape, bar: int) -> Prices:
+    """Open, high, low and close of a bar."""
+    return tape.open[bar], tape.high[bar], tape.low[bar], tape.close[bar]
+
+
+def _walk_prices(desk: _Desk, account: _Account, prices: Prices) -> _Account:
+    """Plays both paths of a bar, or of a second, and keeps the one that the path rule names."""
+    first, high, low, last = prices
     high_first = _walk_path(desk, account, (first, high, low, last))
     low_first = _walk_path(desk, account, (first, low, high, last))
     is_ambiguous = _outcome_of_path(desk, high_first, last) != _outcome_of_path(
         desk, low_first, last
     )
     kept = _kept_path(desk, high_first, low_first, last)
-    kept = _change(kept, n_ambiguous=kept.state.n_ambiguous + is_ambiguous)
-    return _tell(kept, is_ambiguous=is_ambiguous)
+    return _tell(kept, is_ambiguous=account.events.is_ambiguous or is_ambiguous)
 
 
-def _walk_path(desk: _Desk, account: _Account, turns: tuple[int, int, int, int]) -> _Account:
+def _count_ambiguous(account: _Account) -> _Account:
+    """Counts the bar if its two paths, or those of one of its seconds, ended differently."""
+    n_ambiguous = account.state.n_ambiguous + account.events.is_ambiguous
+    return _change(account, n_ambiguous=n_ambiguous)
+
+
+def _walk_path(desk: _Desk, account: _Account, turns: Prices) -> _Account:
     """Plays the open and the three legs between four prices."""
     account = _meet_point(desk, account, turns[0])
     for begin, end in pairwise(turns):
@@ -402,9 +424,9 @@ def _at_stop(desk: _Desk, state: State, price: int) -> bool:
 
 
 def _through_target(desk: _Desk, state: State, price: int) -> bool:
-    """Whether the price trades through the limit order by at least a tick."""
-    del desk
-    return bool(state.target != NO_PRICE and _side(state.qty) * (price - state.target) >= 1)
+    """Whether the price trades far enough through the limit order to fill it."""
+    beyond = _side(state.qty) * (price - state.target)
+    return bool(state.target != NO_PRICE and beyond >= desk.rules.target_through)
 
 
 def _at_account_target(desk: _Desk, state: State, price: int) -> bool:
