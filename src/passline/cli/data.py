@@ -27,13 +27,18 @@ from passline.market.load import (
     write_bars,
 )
 from passline.market.load.lengths import bar_text
-from passline.market.load.lengths import bar_text
 
 __all__ = ["data"]
 
 SHOWN = 10
 """Lines of a list that are shown before the rest is only counted."""
 
+_ROLLS = {
+    "file": "where the file changes its month",
+    "volume": "by the volume of the session before",
+    "calendar": "on the Monday of the expiry week",
+    "one month": "",
+}
 _DAY = click.DateTime(["%Y-%m-%d"])
 _FILE = click.Path(path_type=Path)
 _out_option = click.option(
@@ -170,7 +175,7 @@ def _print_import(report: ImportReport) -> None:
             ("last", report.last),
             ("clock", stamp + usual),
             ("months", _shortened(report.expiries) if any(report.expiries) else ""),
-            ("rolls", f"{len(report.rolls)}, rule: {report.roll_rule}" * bool(report.rolls)),
+            ("rolls", f"{len(report.rolls)}, {_ROLLS[report.roll_rule]}" * bool(report.rolls)),
             ("prices", "back-adjusted by whole ticks" if report.is_adjusted else ""),
             ("dropped", dropped if report.dropped_days else ""),
             ("took", f"{report.seconds:.1f} s"),
@@ -213,9 +218,9 @@ def check(file: Path, png: Path | None, html: Path | None, as_json: bool) -> Non
         print_json(coverage.as_dict())
         return
     _print_coverage(coverage)
-    for path in (png, html):
-        if path is not None:
-            click.echo(f"\nwrote {path}")
+    written = [str(path) for path in (png, html) if path is not None]
+    if written:
+        click.echo(f"\nwrote {' and '.join(written)}")
 
 
 def _draw(coverage: Coverage, png: Path | None, html: Path | None) -> None:
