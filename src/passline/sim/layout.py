@@ -219,7 +219,7 @@ class Rules(NamedTuple):
         late_flat_fails: 1 if a position at the flat-by close fails the account, 0 if it is only recorded.
         max_stop_per_target: an entry's stop may be at most this many times its target; 0: no rule.
         path_rule: PathRule.
-        target_through: ticks beyond a target's limit price that fill it; 1, or 0 if touch is enough.
+        target_through: ticks beyond a target's limit price that fill it; 1, or 0 for a touch.
     """
 
     start_balance: AnyArray

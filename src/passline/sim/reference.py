@@ -1,9 +1,10 @@
 """The account simulator in plain Python: one account, one bar at a time, every price walked.
 
 Written from docs/fills.md alone and sharing nothing but passline.sim.layout with the compiled
-simulator, which a test compares with it number by number. It is slow and meant to be read: batches
-of accounts belong on the compiled one, a single account may be walked here. Values are plain Python ints and bools of any size, records are those of
-the layout with scalars where it says [L].
+simulator, which a test compares with it number by number. It is slow and meant to be read:
+batches of accounts belong on the compiled one, a single account may be walked here. Values are
+plain Python ints and bools of any size, records are those of the layout with scalars where it says
+[L].
 """
 
 from collections.abc import Callable, Sequence
