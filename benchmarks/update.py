@@ -27,6 +27,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 
 from passline.learn import ppo, rollout  # noqa: E402
+from passline.sim.jit import sim_jit  # noqa: E402
 
 N_FEATURES, N_ACTIONS, NOISE_ROWS, EPISODE_STEPS = 45, 12, 1024, 300
 PEAK_SIZE = 1024
@@ -85,8 +86,8 @@ def measure(config: ppo.PPOConfig, n_repetitions: int) -> dict[str, Any]:
         jax.random.randint(keys[2], (config.n_lanes,), 0, EPISODE_STEPS),
     )
     state = ppo.init_train_state(config, env_state, N_FEATURES, N_ACTIONS, keys[3])
-    update, hyper = ppo.make_update(env, config), ppo.make_hyper(config)
-    collect = jax.jit(lambda s, k: rollout.collect(env, config, env_params, s, k, hyper)[1:])
+    update = ppo.make_update(env, config)
+    play = sim_jit(lambda s, k: rollout.play(env, config, env_params, s, k)[1:])
     square = jax.random.normal(keys[0], (PEAK_SIZE, PEAK_SIZE))
     multiply = jax.jit(lambda a: a @ a.T)
 
@@ -96,12 +97,12 @@ def measure(config: ppo.PPOConfig, n_repetitions: int) -> dict[str, Any]:
         return state, metrics
 
     first_seconds = timed(one_update)
-    jax.block_until_ready((collect(state, keys[0]), multiply(square)))
+    jax.block_until_ready((play(state, keys[0]), multiply(square)))
     seconds: dict[str, list[float]] = {"update": [], "rollout": [], "peak": []}
     for _ in range(n_repetitions):
         seconds["update"].append(timed(one_update))
         rolling = state
-        seconds["rollout"].append(timed(lambda s=rolling: collect(s, keys[0])))
+        seconds["rollout"].append(timed(lambda s=rolling: play(s, keys[0])))
         seconds["peak"] += [timed(lambda: multiply(square)) for _ in range(8)]
     peak = 2.0 * PEAK_SIZE**3 / min(seconds["peak"]) / 1e9
     median = statistics.median(seconds["update"])

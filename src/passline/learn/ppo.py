@@ -1,4 +1,4 @@
-"""Proximal policy optimization with action masking, rollout and update in one compiled call.
+"""Proximal policy optimization with action masking: a compiled rollout and a compiled update.
 
 This module puts the parts together: settings, rollout and objective. Nothing in learn knows what
 an action means or what a reward is made of.
@@ -11,8 +11,9 @@ import jax.numpy as jnp
 
 from passline.learn import network
 from passline.learn.objective import make_optimizer, optimize
-from passline.learn.rollout import Env, Metrics, TrainState, Tree, collect
+from passline.learn.rollout import Env, Metrics, Steps, TrainState, Tree, estimate, play
 from passline.learn.settings import Hyper, PPOConfig, make_hyper, require
+from passline.sim.jit import sim_jit
 
 __all__ = [
     "Env",
@@ -82,7 +83,10 @@ def next_phase_state(state: TrainState, env_state: Tree) -> TrainState:
 
 
 def make_update(env: Env, config: PPOConfig) -> Update:
-    """Builds the compiled update: rollout, advantages and gradient steps in one call.
+    """Builds the compiled update: a rollout, then advantages and gradient steps.
+
+    Two compiled calls, because what contains the simulator must be compiled without XLA's fusion
+    pass (see sim.jit), and what trains the networks takes twice as long without it.
 
     Args:
         env: the environment's functions.
@@ -93,25 +97,35 @@ def make_update(env: Env, config: PPOConfig) -> Update:
         must not use it again. Without hyper the settings of config hold still.
     """
 
-    def run(env_params: Tree, state: TrainState, hyper: Hyper) -> tuple[TrainState, Metrics]:
-        key, rollout_key, shuffle_key = jax.random.split(state.key, 3)
-        rolled, batch, metrics = collect(env, config, env_params, state, rollout_key, hyper)
+    def roll(env_params: Tree, state: TrainState) -> tuple[TrainState, Steps, jax.Array, Metrics]:
+        key, rollout_key = jax.random.split(state.key)
+        rolled, steps, last_obs, metrics = play(env, config, env_params, state, rollout_key)
+        return rolled._replace(key=key), steps, last_obs, metrics
+
+    def learn(
+        state: TrainState, steps: Steps, last_obs: jax.Array, hyper: Hyper
+    ) -> tuple[TrainState, Metrics]:
+        key, shuffle_key = jax.random.split(state.key)
+        batch, value_metrics = estimate(config, state.params, steps, last_obs, hyper)
         params, opt_state, train_metrics = optimize(
             config, state.params, state.opt_state, batch, shuffle_key, hyper, state.n_updates
         )
-        new_state = rolled._replace(
+        new_state = state._replace(
             params=params, opt_state=opt_state, key=key, n_updates=state.n_updates + 1
         )
-        return new_state, metrics | train_metrics
+        return new_state, value_metrics | train_metrics
 
-    compiled = jax.jit(run, donate_argnums=(1,))
+    rolling = sim_jit(roll, donate_argnums=(1,))
+    learning = jax.jit(learn, donate_argnums=(0,))
     fixed = make_hyper(config)
 
     def update(
         env_params: Tree, state: TrainState, hyper: Hyper | None = None
     ) -> tuple[TrainState, Metrics]:
-        result = compiled(env_params, state, fixed if hyper is None else hyper)
-        return cast(tuple[TrainState, Metrics], result)
+        rolled, steps, last_obs, metrics = rolling(env_params, state)
+        learned = learning(rolled, steps, last_obs, fixed if hyper is None else hyper)
+        new_state, train_metrics = cast(tuple[TrainState, Metrics], learned)
+        return new_state, metrics | train_metrics
 
     return update
 

@@ -16,10 +16,13 @@ __all__ = [
     "Batch",
     "Env",
     "Metrics",
+    "Steps",
     "TrainState",
     "Tree",
     "collect",
+    "estimate",
     "generalized_advantages",
+    "play",
 ]
 
 Tree: TypeAlias = Any
@@ -74,8 +77,25 @@ class TrainState(NamedTuple):
     episode_length: jax.Array
 
 
+class Steps(NamedTuple):
+    """What one rollout saw and did; arrays [T, L], obs [T, L, F].
+
+    final_value is the critic's output for the last state of an episode that was truncated at
+    this step, 0 elsewhere.
+    """
+
+    obs: jax.Array
+    mask_bits: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    final_value: jax.Array
+
+
 class Batch(NamedTuple):
-    """One rollout; arrays [T, L], obs [T, L, F]."""
+    """What the gradient steps read of one rollout; arrays [T, L], obs [T, L, F]."""
 
     obs: jax.Array
     mask_bits: jax.Array
@@ -131,37 +151,63 @@ class _Carry(NamedTuple):
     info_sums: Tree
 
 
-class _Step(NamedTuple):
-    obs: jax.Array
-    mask_bits: jax.Array
-    action: jax.Array
-    log_prob: jax.Array
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-    final_value: jax.Array
-
-
 def collect(
     env: Env, config: PPOConfig, env_params: Tree, state: TrainState, key: jax.Array, hyper: Hyper
 ) -> tuple[TrainState, Batch, Metrics]:
-    """Plays T steps with the current weights and estimates the advantages."""
+    """Plays T steps with the current weights and estimates what they were worth."""
+    rolled, steps, last_obs, metrics = play(env, config, env_params, state, key)
+    batch, value_metrics = estimate(config, state.params, steps, last_obs, hyper)
+    return rolled, batch, metrics | value_metrics
+
+
+def play(
+    env: Env, config: PPOConfig, env_params: Tree, state: TrainState, key: jax.Array
+) -> tuple[TrainState, Steps, jax.Array, Metrics]:
+    """Plays T steps of all lanes with the current weights.
+
+    Returns:
+        (state with the lanes moved on, the steps, the observation [L, F] after the last of them,
+        metrics).
+    """
     env_key, action_key = jax.random.split(key)
     step_keys = jax.random.split(env_key, config.rollout_steps)
     uniforms = jax.random.uniform(action_key, (config.rollout_steps, config.n_lanes))
 
-    def one_step(carry: _Carry, now: tuple[jax.Array, jax.Array]) -> tuple[_Carry, _Step]:
+    def one_step(carry: _Carry, now: tuple[jax.Array, jax.Array]) -> tuple[_Carry, Steps]:
         return _play_step(env, env_params, state.params, carry, *now)
 
     carry, steps = jax.lax.scan(
         one_step, _first_carry(env, env_params, state), (step_keys, uniforms)
     )
     last_obs, mask = env.observe(env_params, carry.env_state)
+    rolled = state._replace(
+        env_state=carry.env_state,
+        episode_return=carry.episode_return,
+        episode_length=carry.episode_length,
+    )
+    return rolled, steps, last_obs, _rollout_metrics(carry, steps, mask.shape[1])
+
+
+def estimate(
+    config: PPOConfig, params: network.Params, steps: Steps, last_obs: jax.Array, hyper: Hyper
+) -> tuple[Batch, Metrics]:
+    """Values the states of a rollout and turns its rewards into advantages and value targets.
+
+    Args:
+        config: the learner's settings.
+        params: the weights that played.
+        steps: what they played.
+        last_obs: the observation after the last step [L, F].
+        hyper: discount, decay and the critic's unit.
+
+    Returns:
+        (batch, metrics).
+    """
     value = jax.lax.map(
-        lambda obs: network.critic_values(state.params, obs),
+        lambda obs: network.critic_values(params, obs),
         steps.obs.reshape(-1, config.minibatch_size, last_obs.shape[1]),
     ).reshape(config.rollout_steps, config.n_lanes)
-    last_value = network.critic_values(state.params, last_obs)
+    last_value = network.critic_values(params, last_obs)
     value, last_value, final_value = (
         v * hyper.value_scale for v in (value, last_value, steps.final_value)
     )
@@ -181,12 +227,8 @@ def collect(
         advantage=advantage,
         value_target=advantage + value,
     )
-    rolled = state._replace(
-        env_state=carry.env_state,
-        episode_return=carry.episode_return,
-        episode_length=carry.episode_length,
-    )
-    return rolled, batch, _rollout_metrics(carry, batch, steps.reward, mask.shape[1])
+    explained = 1.0 - jnp.var(advantage) / jnp.var(batch.value_target)
+    return batch, {"train/explained_variance": explained}
 
 
 def _first_carry(env: Env, env_params: Tree, state: TrainState) -> _Carry:
@@ -213,7 +255,7 @@ def _play_step(
     carry: _Carry,
     key: jax.Array,
     uniform: jax.Array,
-) -> tuple[_Carry, _Step]:
+) -> tuple[_Carry, Steps]:
     """Observes, draws legal actions, steps all lanes and adds up what happened."""
     obs, mask = env.observe(env_params, carry.env_state)
     log_probs = network.masked_log_softmax_t(network.actor_logits_t(params, obs), mask.T)
@@ -235,7 +277,7 @@ def _play_step(
             lambda total, x: total + jnp.sum(x, axis=0, dtype=total.dtype), carry.info_sums, info
         ),
     )
-    step = _Step(
+    step = Steps(
         obs=obs,
         mask_bits=network.pack_mask(mask),
         action=action,
@@ -273,11 +315,9 @@ def _values_where(params: network.Params, obs: jax.Array, is_wanted: jax.Array) 
     return cast(jax.Array, jax.lax.switch(branch, (none, sparse, dense)))
 
 
-def _rollout_metrics(carry: _Carry, batch: Batch, reward: jax.Array, n_actions: int) -> Metrics:
-    is_decision = jax.lax.population_count(batch.mask_bits) > 1
-    rows = jnp.arange(n_actions, dtype=jnp.int32)
-    counts = [jnp.sum(is_decision & (batch.action == a), dtype=jnp.int32) for a in rows]
-    unexplained = jnp.var(batch.value_target - batch.value)
+def _rollout_metrics(carry: _Carry, steps: Steps, n_actions: int) -> Metrics:
+    is_decision = jax.lax.population_count(steps.mask_bits) > 1
+    counts = [jnp.sum(is_decision & (steps.action == a), dtype=jnp.int32) for a in range(n_actions)]
     n_episodes = carry.n_episodes.astype(jnp.float32)
     return {
         "rollout/n_episodes": carry.n_episodes,
@@ -285,9 +325,8 @@ def _rollout_metrics(carry: _Carry, batch: Batch, reward: jax.Array, n_actions: 
         "rollout/length_sum": carry.length_sum,
         "rollout/ep_rew_mean": carry.return_sum / n_episodes,
         "rollout/ep_len_mean": carry.length_sum / n_episodes,
-        "rollout/reward_mean": jnp.mean(reward),
+        "rollout/reward_mean": jnp.mean(steps.reward),
         "rollout/n_decisions": jnp.sum(is_decision, dtype=jnp.int32),
         "rollout/action_counts": jnp.stack(counts),
         "rollout/info": carry.info_sums,
-        "train/explained_variance": 1.0 - unexplained / jnp.var(batch.value_target),
     }
