@@ -1,0 +1,91 @@
+"""Passing quiet bars in one go leaves the account as walking each of them does."""
+
+import random
+from functools import cache
+
+import jax
+import numpy as np
+import pytest
+from strategies import draw_markets, draw_orders, draw_rules
+
+from passline.sim.layout import NEVER, BarFlag, DoneReason, Events, Markets, Orders, Rules, Tape
+from passline.sim.walk import Step, walk
+
+N_BARS = 600
+
+
+def long_tape(rng: random.Random) -> Tape:
+    """A tape of few, long days that moves little from bar to bar."""
+    width = rng.choice((1, 3, 8))
+    close, rows, flags, days = 5_000, [], [], []
+    length = rng.choice((60, 150, 300))
+    for bar in range(N_BARS):
+        first = close + rng.choice((0, 0, 0, 0, rng.randint(-4 * width, 4 * width)))
+        close = first + rng.randint(-width, width)
+        high = max(first, close) + rng.randint(0, width)
+        low = min(first, close) - rng.randint(0, width)
+        rows.append((first, high, low, close))
+        minute = bar % length
+        flag = BarFlag.TRADABLE * (minute < length - 3) | BarFlag.CAN_ENTER * (minute < length - 6)
+        flag |= BarFlag.SESSION_START * (minute == 0)
+        flag |= (BarFlag.FLAT | BarFlag.DAY_CLOSE) * (minute == length - 4)
+        flags.append(int(flag))
+        days.append(19_000 + bar // length)
+    return Tape(
+        *np.array(rows, np.int32).T,
+        flags=np.array(flags, np.int32),
+        day=np.array(days, np.int32),
+        next_day=np.array([*days[1:], NEVER], np.int32),
+    )
+
+
+def few_orders(rng: random.Random) -> dict[int, Orders]:
+    """Orders at some of the bars."""
+    script = jax.tree.map(lambda column: column.ravel().tolist(), draw_orders(rng, N_BARS, 1))
+    share = rng.choice((0.02, 0.1, 0.4))
+    return {
+        bar: Orders(kind, qty, stop * 3, target * 3)
+        for bar, (kind, qty, stop, target) in enumerate(zip(*script, strict=True))
+        if rng.random() < share
+    }
+
+
+@cache
+def both_walks(seed: int) -> tuple[list[Step], list[Step]]:
+    """The same account with and without passing quiet bars."""
+    rng = random.Random(seed)
+    tape, orders = long_tape(rng), few_orders(rng)
+    markets: Markets = draw_markets(rng)
+    rules: Rules = draw_rules(rng)
+    if seed % 2:
+        rules = rules._replace(allowance=rules.allowance * 20, late_flat_fails=np.int32(0))
+    bar = rng.randrange(20)
+    every = list(walk(tape, markets, rules, orders, bar=bar, skips=False))
+    return every, list(walk(tape, markets, rules, orders, bar=bar))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_passing_quiet_bars_changes_nothing(seed: int) -> None:
+    every, some = both_walks(seed)
+    by_bar = {step.state.bar: step for step in every}
+    for step in some:
+        assert step == by_bar[step.state.bar]
+    seen = {step.state.bar for step in some}
+    passed = [step.events for bar, step in by_bar.items() if bar not in seen]
+    quiet = [events._replace(equity=0) for events in passed]
+    assert set(quiet) <= {tuple(0 for _ in Events._fields)}
+    assert some[-1] == every[-1]
+
+
+def test_the_walks_above_pass_bars_and_reach_ends() -> None:
+    n_passed, n_steps, n_open, ends = 0, 0, 0, set()
+    for seed in range(60):
+        every, some = both_walks(seed)
+        seen = {step.state.bar for step in some}
+        n_steps += len(some)
+        n_passed += len(every) - len(some)
+        n_open += sum(step.state.qty != 0 for step in every if step.state.bar not in seen)
+        ends.add(DoneReason(every[-1].state.done_reason))
+    assert n_passed > n_steps
+    assert n_open > 500
+    assert ends >= {DoneReason.FLOOR, DoneReason.TARGET, DoneReason.DATA_END}
