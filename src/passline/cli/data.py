@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -41,6 +42,11 @@ _ROLLS = {
 }
 _DAY = click.DateTime(["%Y-%m-%d"])
 _FILE = click.Path(path_type=Path)
+_FORMAT_LINES = textwrap.fill(
+    ", ".join(known.name for known in FORMATS if known.name != "passline"),
+    width=72,
+    break_on_hyphens=False,
+)
 _out_option = click.option(
     "--out", type=_FILE, required=True, metavar="FILE", help="Bar file to write (Parquet)."
 )
@@ -52,10 +58,16 @@ def data() -> None:
     """Import, check and resample bars."""
 
 
+def _read(file: Path) -> Bars:
+    if file.is_dir():
+        raise BarsError(f"{file}: is a folder. Give one bar file that passline data import wrote")
+    return read_bars(file)
+
+
 # --- import --------------------------------------------------------------------------------------
 
 
-@data.command("import")
+@data.command("import", epilog="\b\nFormats:\n" + _FORMAT_LINES)
 @click.argument("file", type=_FILE)
 @click.option("--contract", "symbol", required=True, metavar="SYMBOL", help="Product, such as NQ.")
 @_out_option
@@ -63,9 +75,7 @@ def data() -> None:
     "--format",
     "format_name",
     metavar="NAME",
-    help="Found from the file unless given: "
-    + ", ".join(known.name for known in FORMATS if known.name != "passline")
-    + ".",
+    help="Found from the file unless given; see below.",
 )
 @click.option("--tz", metavar="ZONE", help="Clock of the times, such as UTC or America/Chicago.")
 @click.option(
@@ -210,8 +220,13 @@ def _print_import(report: ImportReport) -> None:
 @click.option("--html", type=_FILE, metavar="FILE", help="Write the coverage as a page.")
 @json_option
 def check(file: Path, png: Path | None, html: Path | None, as_json: bool) -> None:
-    """Compare a bar file with the exchange's calendar, session by session."""
-    coverage = check_bars(read_bars(file))
+    """Compare a bar file with the exchange's calendar."""
+    for path in (png, html):
+        if path is not None and path.exists():
+            raise BarsError(
+                f"{path}: exists already and is not overwritten. Give another name, or remove it"
+            )
+    coverage = check_bars(_read(file))
     if png is not None or html is not None:
         _draw(coverage, png, html)
     if as_json:
@@ -319,8 +334,11 @@ def _shortened(names: Sequence[str]) -> str:
 @_overwrite_option
 @json_option
 def resample(file: Path, minutes: int, out: Path, overwrite: bool, as_json: bool) -> None:
-    """Join bars to longer ones, counted from the session's opening at 18:00 ET."""
-    bars = read_bars(file)
+    """Join bars to longer ones.
+
+    Lengths are counted from the session's opening at 18:00 ET.
+    """
+    bars = _read(file)
     longer = resample_bars(bars, minutes)
     write_bars(longer, out, overwrite=overwrite)
     if as_json:
@@ -336,8 +354,8 @@ def resample(file: Path, minutes: int, out: Path, overwrite: bool, as_json: bool
 @_overwrite_option
 @json_option
 def drop(file: Path, dates: Sequence[datetime], out: Path, overwrite: bool, as_json: bool) -> None:
-    """Leave out trade dates (YYYY-MM-DD); the new file says which."""
-    bars = read_bars(file)
+    """Leave out trade dates, and say so in the new file."""
+    bars = _read(file)
     kept = _without_days(bars, [day.date() for day in dates], file.name)
     write_bars(kept, out, overwrite=overwrite)
     if as_json:
@@ -386,8 +404,8 @@ def _without_days(bars: Bars, days: Sequence[date], name: str) -> Bars:
 )
 @json_option
 def show(file: Path, day: datetime | None, rows: int, as_json: bool) -> None:
-    """Show what a bar file holds: where it comes from, its first and last bars."""
-    bars = read_bars(file)
+    """Show a bar file's origin, first and last bars."""
+    bars = _read(file)
     first, last = 0, len(bars)
     if day is not None:
         number = (day.date() - EPOCH).days
