@@ -14,8 +14,9 @@ import passline
 from passline.evaluate.verdict import verdict
 from passline.report.data import ReportData, load_report_data
 from passline.report.definitions import DEFINITIONS
+from passline.report.drawings import report_figures
 from passline.report.figures import pass_rate_figure
-from passline.report.page import render_report, report_figures, write_figures, write_report
+from passline.report.page import render_report, write_figures, write_report
 from passline.report.svg import PAGE, figure_to_png, figure_to_svg
 from passline.report.tensorboard import Scalars
 from passline.runs import Run, create_run, open_run

@@ -13,6 +13,12 @@ from passline.evaluate.samples import (
     load_equity_paths,
 )
 from passline.evaluate.table import AGENT, EvaluationTable, load_evaluations
+from passline.evaluate.verdict import (
+    PolicyScore,
+    final_phase,
+    last_evaluations,
+    score_policies,
+)
 from passline.report.tensorboard import SCALARS_FILE, Scalars, read_scalars
 from passline.runs import Run
 
@@ -21,7 +27,9 @@ __all__ = [
     "EQUITY_FILE",
     "EVALUATIONS_FILE",
     "ReportData",
+    "final_rows",
     "load_report_data",
+    "policy_scores",
 ]
 
 EVALUATIONS_FILE = "evaluations.npz"
@@ -83,3 +91,19 @@ def _span_days(manifest: Mapping[str, Any], table: EvaluationTable | None) -> in
         return 1
     trading_days = int(agent.n_days.max())
     return int(np.ceil(trading_days * 7 / 5)) + 1
+
+
+def final_rows(data: ReportData) -> EvaluationTable | None:
+    """Returns every policy's last evaluation in the agent's final phase; None if there is none."""
+    table = data.evaluations
+    if table is None or not len(table.where(policy=AGENT, path="worst")):
+        return None
+    rows = last_evaluations(table, phase=final_phase(table))
+    return rows if len(rows.where(policy=AGENT)) else None
+
+
+def policy_scores(data: ReportData) -> list[PolicyScore]:
+    """Returns every policy's scores, the agent's first; none before the first evaluation."""
+    if data.evaluations is None or final_rows(data) is None:
+        return []
+    return score_policies(data.evaluations, span_days=data.span_days)

@@ -1,0 +1,331 @@
+"""The words and numbers of a report, ready for the template; no markup and no drawing."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from passline.evaluate.stats import Estimate
+from passline.evaluate.table import AGENT
+from passline.evaluate.verdict import (
+    ORACLES,
+    PolicyScore,
+    Verdict,
+    VerdictWord,
+    verdict,
+)
+from passline.report import figures
+from passline.report.data import ReportData, final_rows, policy_scores
+from passline.sim.layout import DoneReason
+
+__all__ = [
+    "automation",
+    "conduct",
+    "endings",
+    "facts",
+    "flatten",
+    "headline",
+    "policy_rows",
+    "ruling_of",
+    "ruling_view",
+    "shifts",
+    "tiles",
+]
+
+MILLS_PER_USD = 1000
+FAR = 0.3
+"""Distance from which training and evaluation are said to differ plainly."""
+
+REASONS = {
+    DoneReason.TARGET: "Reached the profit target",
+    DoneReason.FLOOR: "Equity touched the floor",
+    DoneReason.DAILY_LIMIT: "Daily loss limit",
+    DoneReason.LATE_FLAT: "Position open at flat-by",
+    DoneReason.TIME_LIMIT: "Ran out of time",
+    DoneReason.DATA_END: "Bars ended",
+    DoneReason.WINDOW_END: "Evaluation window ended",
+    DoneReason.NONE: "Did not end",
+}
+
+AUTOMATION = {
+    "forbidden": "This firm forbids automated trading at this stage",
+    "conditions": "This firm allows automated trading only under conditions",
+    "allowed": "This firm allows automated trading at this stage",
+    "unknown": "Whether this firm allows automated trading is not known",
+}
+
+_TONES = {VerdictWord.EDGE: "good", VerdictWord.NO_EDGE: "bad", VerdictWord.UNDECIDED: "warn"}
+
+
+def ruling_of(data: ReportData) -> Verdict | None:
+    """Returns the verdict on the run; None if it was not evaluated."""
+    if data.evaluations is None or final_rows(data) is None:
+        return None
+    return verdict(data.evaluations, span_days=data.span_days)
+
+
+def ruling_view(ruling: Verdict | None) -> dict[str, Any]:
+    """Returns the banner: word, tone, sentence and reasons."""
+    if ruling is None:
+        return {
+            "word": "Not evaluated",
+            "tone": "idle",
+            "sentence": "This run has no held-out evaluation, so nothing can be said of it yet.",
+            "reasons": [],
+        }
+    word = ruling.word.value.capitalize()
+    return {
+        "word": word,
+        "tone": _TONES[ruling.word],
+        "sentence": ruling.sentence.removeprefix(f"{word}. "),
+        "reasons": ruling.reasons,
+    }
+
+
+def headline(data: ReportData) -> dict[str, str]:
+    """Returns what the page is about: title, firm and markets, date."""
+    manifest = data.manifest
+    book = manifest.get("rulebook", {})
+    markets = manifest.get("markets", [])
+    symbols = [str(m.get("contract", "")) for m in markets if isinstance(m, Mapping)]
+    firm = " · ".join(str(book[key]) for key in ("firm", "plan") if key in book)
+    return {
+        "title": str(manifest.get("name") or "passline run"),
+        "subject": " · ".join(part for part in (firm, ", ".join(filter(None, symbols))) if part),
+        "created": str(manifest.get("created", ""))[:10],
+    }
+
+
+def automation(manifest: Mapping[str, Any]) -> dict[str, str] | None:
+    """Returns what the firm says of automated trading; None for a run without a rulebook."""
+    book = manifest.get("rulebook")
+    if not book:
+        return None
+    told = book.get("automation", {})
+    policy = told.get("policy", "unknown")
+    return {
+        "policy": policy,
+        "title": AUTOMATION.get(policy, AUTOMATION["unknown"]),
+        "note": told.get("note", ""),
+        "source": str(book.get("source", "")),
+        "as_of": str(book.get("as_of", "")),
+    }
+
+
+def tiles(ruling: Verdict | None) -> list[dict[str, str]]:
+    """Returns the few figures under the banner."""
+    if ruling is None:
+        return []
+    rate, result = ruling.agent.pass_rate, ruling.agent.result_usd
+    tiles = [
+        _tile("pass_rate", "Pass rate", _percent(rate.value), _interval(rate, _percent)),
+        _tile("result", "Mean net result", _usd(result.value), _interval(result, _usd)),
+    ]
+    if ruling.rival is not None and ruling.rival.advantage is not None:
+        gap = ruling.rival.advantage
+        tiles.append(
+            _tile(
+                "advantage",
+                f"Against {figures.title_of(ruling.rival.policy)}",
+                f"{_points(gap.value)} pts",
+                _interval(gap, _points),
+            )
+        )
+    note = f"{rate.n:,} episodes in {rate.n_clusters} blocks of dates"
+    tiles.append(_tile("n_effective", "Effective n", f"{rate.n_effective:,.0f}", note))
+    return tiles
+
+
+def _tile(key: str, label: str, value: str, note: str) -> dict[str, str]:
+    return {"key": key, "label": label, "value": value, "note": note}
+
+
+def endings(data: ReportData) -> list[dict[str, Any]]:
+    """Returns how the agent's episodes ended, the most frequent first."""
+    rows = final_rows(data)
+    if rows is None:
+        return []
+    agent = rows.where(policy=AGENT)
+    counts = {reason: int((agent.done_reason == reason).sum()) for reason in DoneReason}
+    endings = []
+    for reason, count in sorted(counts.items(), key=lambda item: -item[1]):
+        if not count:
+            continue
+        own = agent.select(agent.done_reason == reason)
+        endings.append(
+            {
+                "reason": REASONS[reason],
+                "word": reason.name.lower(),
+                "tone": _ending_tone(reason),
+                "share": count / len(agent),
+                "percent": _percent(count / len(agent)),
+                "n": f"{count:,}",
+                "result": _usd(float(own.result_mills.mean()) / MILLS_PER_USD),
+                "days": f"{np.median(own.n_days):g}",
+            }
+        )
+    return endings
+
+
+def _ending_tone(reason: DoneReason) -> str:
+    if reason is DoneReason.TARGET:
+        return "good"
+    kills = (DoneReason.FLOOR, DoneReason.DAILY_LIMIT, DoneReason.LATE_FLAT)
+    return "bad" if reason in kills else "idle"
+
+
+def conduct(data: ReportData) -> list[dict[str, str]]:
+    """Returns small facts on how the agent lived, for the lines under the endings."""
+    rows = final_rows(data)
+    if rows is None:
+        return []
+    agent = rows.where(policy=AGENT)
+    n_actions = max(int(agent.action_counts.sum()), 1)
+    n_bars = max(int(agent.ep_length.sum()), 1)
+    traded = agent.n_trips > 0
+    cushion = float(np.median(agent.min_cushion_mills)) / MILLS_PER_USD
+    facts = [
+        ("trips", "Round trips each", f"{agent.n_trips.mean():.1f}"),
+        ("min_cushion", "Closest to the floor", _usd(cushion)),
+        ("commissions", "Commissions each", _usd(_mean_usd(agent.commissions_mills))),
+        ("late_flat", "Liquidated at flat-by", f"{agent.n_late_flat.mean():.2f}"),
+        ("ambiguous", "Ambiguous bars", f"{agent.n_ambiguous.sum() / n_bars:.2%}"),
+        ("invalid", "Masked actions sent", f"{agent.n_invalid.sum() / n_actions:.2%}"),
+    ]
+    if traded.any():
+        mean_r = np.average(agent.mean_r[traded], weights=agent.n_trips[traded])
+        facts.insert(1, ("mean_r", "Mean round trip", f"{mean_r:+.3f} R"))
+    return [{"key": key, "label": label, "value": value} for key, label, value in facts]
+
+
+def policy_rows(data: ReportData) -> list[dict[str, str]]:
+    """Returns the lines of the table of policies, the agent first."""
+    return [_policy_row(score) for score in policy_scores(data)]
+
+
+def _policy_row(score: PolicyScore) -> dict[str, str]:
+    gap = score.advantage
+    return {
+        "policy": figures.title_of(score.policy),
+        "note": "knows the hidden drift; not a rival" if score.policy in ORACLES else "",
+        "is_agent": "agent" if score.policy == AGENT else "",
+        "rate": _percent(score.pass_rate.value),
+        "rate_interval": _interval(score.pass_rate, _percent),
+        "n": f"{score.pass_rate.n:,}",
+        "n_effective": f"{score.pass_rate.n_effective:,.0f}",
+        "result": _usd(score.result_usd.value),
+        "result_interval": _interval(score.result_usd, _usd),
+        "trips": f"{score.n_trips:.1f}",
+        "gap": "" if gap is None else _points(gap.value),
+        "gap_interval": "" if gap is None else _interval(gap, _points),
+    }
+
+
+def shifts(data: ReportData) -> list[dict[str, Any]]:
+    """Returns how far each phase's training lies from its evaluation."""
+    rows = []
+    for phase, pairs in data.distributions.items():
+        for name, pair in pairs.items():
+            if not len(pair.train) or not len(pair.evaluation):
+                continue
+            rows.append(
+                {
+                    "phase": figures.title_of(phase),
+                    "quantity": figures.QUANTITIES.get(name, figures.title_of(name)),
+                    "train": f"{np.median(pair.train):,.4g}",
+                    "evaluation": f"{np.median(pair.evaluation):,.4g}",
+                    "n": f"{len(pair.train):,} / {len(pair.evaluation):,}",
+                    "distance": f"{pair.distance:.2f}",
+                    "is_far": pair.distance > FAR,
+                }
+            )
+    return rows
+
+
+def facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns what made the run, as label and text."""
+    hardware, git = manifest.get("hardware", {}), manifest.get("git", {})
+    book, progress = manifest.get("rulebook", {}), manifest.get("progress", {})
+    revision = str(git.get("revision", ""))
+    if revision and git.get("is_dirty"):
+        revision += " with uncommitted changes"
+    facts = [
+        ("Run", str(manifest.get("id", ""))),
+        ("Created", str(manifest.get("created", ""))),
+        ("passline", str(manifest.get("passline", ""))),
+        ("Commit", revision),
+        ("Configuration hash", str(manifest.get("config_fingerprint", ""))),
+        ("Rulebook", _join([book.get("id"), book.get("as_of")])),
+        ("Rulebook hash", str(book.get("sha256", ""))),
+        ("Seeds", _join(f"{key} {value}" for key, value in manifest.get("seeds", {}).items())),
+        ("Hardware", _join([hardware.get("cpu"), _cores(hardware), hardware.get("backend")])),
+        ("Packages", _join(f"{k} {v}" for k, v in manifest.get("packages", {}).items())),
+        ("Progress", _join(f"{_words(k)} {_number(v)}" for k, v in progress.items())),
+        ("Lineage", _join(f"{_words(k)} {v}" for k, v in manifest.get("lineage", {}).items())),
+        ("Resumed at step", _join(f"{r['step']:,}" for r in manifest.get("resumes", []))),
+    ]
+    for name, source in manifest.get("data", {}).items():
+        told = source.items() if isinstance(source, Mapping) else [("sha256", source)]
+        facts.append((f"Data {name}", _join(f"{_words(k)} {_number(v)}" for k, v in told)))
+    for index, market in enumerate(manifest.get("markets", []), start=1):
+        told = market.items() if isinstance(market, Mapping) else [("contract", market)]
+        facts.append((f"Market {index}", _join(f"{_words(k)} {_number(v)}" for k, v in told)))
+    return [(label, text) for label, text in facts if text]
+
+
+def _cores(hardware: Mapping[str, Any]) -> str:
+    cores, memory = hardware.get("cores"), hardware.get("memory_gib")
+    return _join([f"{cores} cores" if cores else None, f"{memory} GiB" if memory else None])
+
+
+def _join(parts: Iterable[object]) -> str:
+    return " · ".join(str(part) for part in parts if part)
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _number(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Returns nested settings as dotted names and texts."""
+    rows: list[tuple[str, str]] = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            rows += flatten(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", _listed(value)))
+    return rows
+
+
+def _listed(value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(str(item) for item in value)
+    return str(value)
+
+
+def _mean_usd(mills: np.ndarray[Any, Any]) -> float:
+    return float(mills.mean()) / MILLS_PER_USD
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
+def _usd(value: float) -> str:
+    if not np.isfinite(value):
+        return "unbounded"
+    return f"{'−' if value < -0.5 else ''}${abs(value):,.0f}"
+
+
+def _interval(estimate: Estimate, write: Callable[[float], str]) -> str:
+    return f"{write(estimate.low)} to {write(estimate.high)}"
