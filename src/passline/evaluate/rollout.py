@@ -204,7 +204,8 @@ def _advance(
     def go_on() -> tuple[EnvState, Array, Array, Episodes, Episodes]:
         return env, play.slot, play.next_slot, running, play.done
 
-    return _Play(*jax.lax.cond(jnp.any(ended), refill, go_on), key)
+    env, slot, next_slot, running, done = jax.lax.cond(jnp.any(ended), refill, go_on)
+    return _Play(env, slot, next_slot, running, done, key)
 
 
 def _where(condition: Array, a: Array, b: Array) -> Array:

@@ -122,8 +122,8 @@ def split(prepared: Prepared, config: SliceConfig) -> Split:
         if n_train_days < 40:
             held = config.test_days + config.gate_days + 2 * config.embargo_days
             raise ConfigError(
-                f"{symbol}: {n_train_days} trading days are left for training after {held} calendar "
-                f"days were held out of {last_day - int(days[0]) + 1}; at least 40 are needed. Give "
+                f"{symbol}: {n_train_days} trading days are left for training after {held} "
+                f"calendar days were held out of {last_day - int(days[0]) + 1}; at least 40 are needed. Give "
                 "more bars, or lower --test-days and --gate-days."
             )
         train.append((first, cuts[0]))

@@ -24,7 +24,7 @@ from passline.sim.compile import (
     compile_tape,
     join_tapes,
 )
-from passline.sim.layout import Markets, PathRule, Rules
+from passline.sim.layout import NEVER, Markets, PathRule, Rules
 from passline.task.account import ACCOUNT_FEATURES
 from passline.task.actions import N_SIZES, Bracket
 from passline.task.env import TaskParams
@@ -55,6 +55,8 @@ class TaskConfig:
     """Slippage of market and stop fills, ticks; without it, the contract's default."""
     commission_mills: int | None = None
     """Commission per contract and side, mills; without it, the rulebook's or the contract's."""
+    time_limit_days: int = 30
+    """Calendar days an evaluation may last under a rulebook that sets no limit."""
     path: str = "worst"
     """Order of high and low inside a bar: worst, best, high_first or low_first."""
 
@@ -70,6 +72,8 @@ class TaskConfig:
                 f"risk_permille was {self.risk_permille}; it needs {N_SIZES} rising whole numbers "
                 "from 1 to 1000."
             )
+        if self.time_limit_days < 1:
+            raise ConfigError(f"time_limit_days was {self.time_limit_days}; it must be at least 1.")
         known = [rule.name.lower() for rule in PathRule]
         if self.path not in known:
             raise ConfigError(f"path was '{self.path}'; allowed: {', '.join(known)}.")
@@ -102,6 +106,11 @@ class Prepared:
     markets: Markets
     base: TaskParams = field(repr=False)
 
+    @property
+    def span_days(self) -> int:
+        """Calendar days that an evaluation may last."""
+        return int(self.rules.time_limit_days)
+
 
 def prepare(bars: Sequence[Bars], rulebook: Rulebook, config: TaskConfig) -> Prepared:
     """Computes features, lays the rulebook's clock over the bars and moves both to the device.
@@ -115,7 +124,7 @@ def prepare(bars: Sequence[Bars], rulebook: Rulebook, config: TaskConfig) -> Pre
     contracts = [b.contract for b in bars]
     costs = Costs(commission_mills=config.commission_mills, slippage_ticks=config.slippage_ticks)
     markets = compile_markets(contracts, rulebook, costs)
-    rules = compile_rules(rulebook, path_rule=PathRule[config.path.upper()])
+    rules = limit_time(compile_rules(rulebook, path_rule=PathRule[config.path.upper()]), config)
     check_range(compiled, markets, rulebook)
     features = [compute_features(b) for b in bars]
     offsets = np.cumsum([0, *[len(b) for b in bars]])
@@ -155,6 +164,13 @@ def prepare(bars: Sequence[Bars], rulebook: Rulebook, config: TaskConfig) -> Pre
         markets=markets,
         base=jax.tree.map(jnp.asarray, base),
     )
+
+
+def limit_time(rules: Rules, config: TaskConfig) -> Rules:
+    """Gives a rulebook without a time limit the configured one."""
+    if int(rules.time_limit_days) != NEVER:
+        return rules
+    return rules._replace(time_limit_days=np.asarray(config.time_limit_days, np.int32))
 
 
 def check_markets(bars: Sequence[Bars], rulebook: Rulebook) -> None:
