@@ -137,9 +137,9 @@ def import_file(
 ) -> None:
     """Import a vendor's file as checked bars.
 
-    The format is found from the file. What the file does not say (the clock of its times, whether
-    they open or close a bar) is asked for and never guessed. Nothing is written unless every bar is
-    sane.
+    The format is found from the file. Where neither file nor format fixes the clock of the times,
+    or whether they open or close a bar, the command asks; where it takes a format's usual setting,
+    it says so. Nothing is written unless every bar is sane.
     """
     report = import_bars(
         file,

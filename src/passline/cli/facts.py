@@ -71,7 +71,7 @@ def _contract_row(contract: Contract) -> tuple[str, ...]:
         contract.exchange,
         str(contract.tick_size),
         money_text(contract.tick_mills),
-        money_text(int(contract.point_mills)),
+        _point_usd(contract),
         money_text(contract.commission_mills),
         str(contract.slippage_ticks),
         size or f"{contract.size_units}/10",
@@ -80,7 +80,12 @@ def _contract_row(contract: Contract) -> tuple[str, ...]:
 
 
 def _contract_record(contract: Contract) -> dict[str, Any]:
-    return {**as_plain(contract), **as_plain({"point_mills": int(contract.point_mills)})}
+    return {**as_plain(contract), "point_usd": _point_usd(contract).replace(",", "")}
+
+
+def _point_usd(contract: Contract) -> str:
+    """Returns the value of a price change of 1.0 in USD, exact."""
+    return f"{contract.point_mills / 1000:,f}"
 
 
 # --- calendar ------------------------------------------------------------------------------------
