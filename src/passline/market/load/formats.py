@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from passline.errors import BarsError
 from passline.market.load.columns import Roles, assign_roles, normal_name
 from passline.market.load.parquet import is_passline_file
-from passline.market.load.peek import Layout, Peek
+from passline.market.load.peek import LEAN_MEMBER, Layout, Peek
 
 __all__ = ["FORMATS", "Format", "detect_format", "find_format"]
 
@@ -142,8 +142,7 @@ def _has_schema_line(peek: Peek) -> str | None:
 def _lean(peek: Peek) -> str | None:
     if peek.container != "zip":
         return "not zip"
-    kinds = re.compile(r"_(minute|second|tick|hour|daily)_(trade|quote|openinterest)")
-    found = bool(peek.members) and all(kinds.search(name) for name in peek.members)
+    found = bool(peek.members) and all(LEAN_MEMBER.search(name) for name in peek.members)
     return None if found else "no members named ..._minute_trade_YYYYMM.csv"
 
 
@@ -256,12 +255,15 @@ def find_format(name: str) -> Format:
     raise BarsError(f"--format was {name!r}. Known formats: {names}")
 
 
-def detect_format(peek: Peek) -> Format:
-    """Returns the first format that fits.
+def detect_format(peek: Peek, *, has_columns: bool = False) -> Format:
+    """Returns the first format that fits; the plain one of the container where columns are named.
 
     Raises:
         BarsError: none fits; the message says which were tried and why each failed.
     """
+    plain = {"text": "csv", "parquet": "parquet"}.get(peek.container)
+    if has_columns and plain is not None:
+        return find_format(plain)
     reasons: dict[str, list[str]] = {}
     for known in FORMATS:
         reason = known.why_not(peek)

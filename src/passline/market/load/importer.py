@@ -221,7 +221,10 @@ def _sha256(path: Path) -> str:
 def _opened(request: _Request) -> Iterator[tuple[Format, Source]]:
     with plain_text(request.path) as (plain, kind):
         peek = look(plain, request.path.name, kind)
-        known = find_format(request.format) if request.format else detect_format(peek)
+        if request.format is not None:
+            known = find_format(request.format)
+        else:
+            known = detect_format(peek, has_columns=bool(request.columns))
         if known.container != peek.container:
             raise BarsError(
                 f"{peek.name}: --format {known.name} reads {known.container}, and this is "
@@ -237,8 +240,8 @@ def _read(request: _Request, hashing: "Future[str]") -> tuple[Bars, dict[str, An
             raise BarsError(f"{name}: is a passline bar file already; it needs no import")
         if source.is_daily:
             raise BarsError(
-                f"{name}: daily bars (the stamps carry no clock). passline plays bars of 1 second "
-                "to 15 minutes; export intraday bars"
+                f"{name}: daily bars (the stamps are dates or midnights). passline plays bars of "
+                "1 second to 15 minutes; export intraday bars"
             )
         warnings: list[str] = []
         zone = _zone(request, known, source, name, warnings)

@@ -65,7 +65,10 @@ def _read_member(archive: zipfile.ZipFile, match: re.Match[str], name: str) -> C
     except (pl.exceptions.PolarsError, zipfile.BadZipFile, OSError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise BarsError(f"{name}: {member} could not be read: {first}") from None
-    midnight = datetime.strptime(match["day"], "%Y%m%d").replace(tzinfo=UTC)
+    try:
+        midnight = datetime.strptime(match["day"], "%Y%m%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise BarsError(f"{name}: {member} names the day {match['day']}, which is none") from None
     start = int(midnight.timestamp()) * 10**9
     prices = ["price"] * 4 if is_tick else ["open", "high", "low", "close"]
     month = int(match["month"])

@@ -69,6 +69,7 @@ def find_bar_ns(ts: NDArray[np.int64], name: str, given: int | None) -> int:
             "--bar 1m"
         )
     bar_ns = given if given is not None else _step(ts, name)
+    _check_given(ts, name, bar_ns)
     off = ts % bar_ns != 0
     if off.any():
         first = ", ".join(eastern_text(t) for t in ts[off][:5].tolist())
@@ -78,6 +79,15 @@ def find_bar_ns(ts: NDArray[np.int64], name: str, given: int | None) -> int:
             "file, or state the right one with --bar"
         )
     return bar_ns
+
+
+def _check_given(ts: NDArray[np.int64], name: str, bar_ns: int) -> None:
+    steps = np.unique(np.diff(ts)[:2_000_000])
+    if len(steps) and len(ts) > 10 and steps[0] > bar_ns and not np.any(steps % steps[0]):
+        raise BarsError(
+            f"{name}: no two bars are less than {_long_text(steps[0] / SECOND_NS)} apart, and "
+            f"--bar said {bar_text(bar_ns)}. Leave --bar out, or state the length the file has"
+        )
 
 
 def _step(ts: NDArray[np.int64], name: str) -> int:

@@ -7,6 +7,8 @@ Columns: ts (UTC open time), open, high, low, close (prices, exact multiples of 
 import json
 import os
 import tempfile
+from dataclasses import asdict
+from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -38,22 +40,11 @@ def _prices_to_ticks(prices: NDArray[np.float64], tick_size: Decimal) -> NDArray
 
 
 def _metadata(bars: Bars) -> str:
-    contract = bars.contract
     return json.dumps(
         {
             "version": _VERSION,
             "bar_ns": bars.bar_ns,
-            "contract": {
-                "symbol": contract.symbol,
-                "name": contract.name,
-                "exchange": contract.exchange,
-                "tick_size": str(contract.tick_size),
-                "tick_mills": contract.tick_mills,
-                "size_units": contract.size_units,
-                "calendar": contract.calendar,
-                "commission_mills": contract.commission_mills,
-                "slippage_ticks": contract.slippage_ticks,
-            },
+            "contract": _contract_facts(bars.contract),
             "expiries": list(bars.expiries),
             "fingerprint": bars.fingerprint(),
             "provenance": bars.provenance,
@@ -63,7 +54,11 @@ def _metadata(bars: Bars) -> str:
 
 
 def _frame(bars: Bars) -> pl.LazyFrame:
-    """Returns the file's columns, computed as they are written: the table never stands whole."""
+    """Returns the file's columns, computed as they are written: the table never stands whole.
+
+    Prices are divided by numpy: each is the double nearest to ticks * tick_size, which polars'
+    division by a constant (a product with its reciprocal) is not.
+    """
     tick = Fraction(bars.contract.tick_size)
     names = list(bars.expiries)
     months = pl.Series(names, dtype=pl.Enum(names))
@@ -78,10 +73,15 @@ def _frame(bars: Bars) -> pl.LazyFrame:
             "contract_month": months.gather(bars.expiry.astype(np.uint32)),
         }
     )
+
+    def to_prices(ticks: pl.Series) -> pl.Series:
+        whole = ticks.to_numpy().astype(np.float64)
+        return pl.Series(whole * tick.numerator / tick.denominator)
+
     volume = pl.col("volume")
     return raw.lazy().with_columns(
         pl.col("ts").cast(pl.Datetime("ns", "UTC")),
-        pl.col(*_PRICES).cast(pl.Float64) * tick.numerator / tick.denominator,
+        pl.col(*_PRICES).map_batches(to_prices, return_dtype=pl.Float64, is_elementwise=True),
         pl.when(volume >= 0).then(volume) if (bars.volume < 0).any() else volume,
     )
 
@@ -158,8 +158,20 @@ def _read_metadata(path: Path) -> dict[str, Any]:
         ) from None
 
 
+def _contract_facts(contract: Contract) -> dict[str, Any]:
+    first = contract.first_traded
+    facts = {**asdict(contract), "tick_size": str(contract.tick_size)}
+    return {**facts, "first_traded": None if first is None else first.isoformat()}
+
+
 def _contract(facts: dict[str, Any]) -> Contract:
-    return Contract(**{**facts, "tick_size": Decimal(facts["tick_size"])})
+    first = facts["first_traded"]
+    exact = {
+        "tick_size": Decimal(facts["tick_size"]),
+        "sources": tuple(facts["sources"]),
+        "first_traded": None if first is None else date.fromisoformat(first),
+    }
+    return Contract(**{**facts, **exact})
 
 
 def _arrays(table: pl.DataFrame, contract: Contract, expiries: tuple[str, ...]) -> dict[str, Any]:

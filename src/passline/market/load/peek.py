@@ -6,6 +6,7 @@ streams plain UTF-8 in every case.
 
 import csv
 import gzip
+import re
 import shutil
 import zipfile
 from collections import Counter
@@ -18,11 +19,11 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from passline.errors import BarsError
-from passline.market.load.columns import assign_roles
 
 __all__ = ["Layout", "Peek", "container", "look", "plain_text", "sniff_layout"]
 
 _HEAD_BYTES = 1 << 16
+LEAN_MEMBER = re.compile(r"_(minute|second|tick|hour|daily)_(trade|quote|openinterest)")
 _SEPARATORS = (";", "\t", "|", ",")
 CONFLICT_MARKS = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
 
@@ -144,7 +145,7 @@ def _is_single_text(path: Path) -> bool:
             names = archive.namelist()
     except (OSError, zipfile.BadZipFile):
         raise BarsError(f"{path.name}: the zip file is damaged. Fetch it again") from None
-    return len(names) == 1 and "_trade_" not in names[0]
+    return len(names) == 1 and not LEAN_MEMBER.search(names[0])
 
 
 def _sample_lines(path: Path, name: str) -> tuple[list[str], list[str]]:
@@ -177,11 +178,10 @@ def _separator(lines: list[str]) -> tuple[str, int] | None:
     return None if best is None else (best[1], best[2])
 
 
-def _is_header(cells: list[str]) -> bool:
-    roles = assign_roles(cells)
-    return len(roles.positions) >= 2 or (
-        len(cells) > 2 and not any(c[:1].isdigit() for c in cells) and "time" in roles
-    )
+def _is_header(cells: list[str], row: list[str]) -> bool:
+    """A header has no cell that begins like a number; the row below it has."""
+    looks = [cell.strip().lstrip("-")[:1].isdigit() for cell in cells]
+    return not any(looks) and any(cell.strip().lstrip("-")[:1].isdigit() for cell in row)
 
 
 def sniff_layout(first: list[str], last: list[str]) -> Layout | str:
@@ -199,7 +199,7 @@ def sniff_layout(first: list[str], last: list[str]) -> Layout | str:
         return "the lines do not split into three or more cells at ; tab | or comma"
     separator, n_columns = found
     header = [cell.strip() for cell in _split(body[0], separator)]
-    has_header = _is_header(header)
+    has_header = _is_header(header, _split(body[1], separator))
     data = body[1:] if has_header else body
     rows = [_split(line, separator) for line in data[:200] + last]
     rows = [row for row in rows if len(row) == n_columns and row[0].strip()[:1].isdigit()]

@@ -217,9 +217,10 @@ class Collector:
 
     def _check_prices(self, kept: Chunk) -> list[NDArray[np.int32]]:
         tick = Fraction(self.contract.tick_size)
-        exact = kept.prices * (tick.denominator / tick.numerator)
-        whole = np.rint(exact)
-        exact -= whole
+        with np.errstate(invalid="ignore", over="ignore"):
+            exact = kept.prices * (tick.denominator / tick.numerator)
+            whole = np.rint(exact)
+            exact -= whole
         is_sound = exact.min() >= -_TICK_TOLERANCE and exact.max() <= _TICK_TOLERANCE
         is_sound = is_sound and whole.min() >= -MAX_TICKS and whole.max() <= MAX_TICKS
         wild: NDArray[np.bool_] = np.zeros(len(kept.time), dtype=np.bool_)

@@ -3,6 +3,7 @@
 Never more than three blocks are in memory, whatever the size of the file.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ __all__ = ["open_text"]
 _BLOCK_BYTES = 12 << 20
 _HEADERLESS = ("time", "open", "high", "low", "close", "volume", "extra1", "extra2", "extra3")
 _SHOWN = 5
+_MIDNIGHT = re.compile(r"[ T]00:00(:00(\.0+)?)?($|[ Z+-])")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +76,7 @@ def open_text(peek: Peek, known: Format, columns: Mapping[str, str] | None) -> S
     if "clock" in roles:
         samples = [f"{row[roles['time']]} {row[roles['clock']]}" for row in layout.rows]
     spec = time_spec(peek.name, samples, known)
+    is_daily = spec.is_date or (len(samples) > 2 and all(map(_MIDNIGHT.search, samples)))
     parser = _parser(layout, roles, spec)
     scale = _scale(layout, roles, known)
 
@@ -95,7 +98,7 @@ def open_text(peek: Peek, known: Format, columns: Mapping[str, str] | None) -> S
         is_utc=spec.is_utc,
         zone=roles.zone,
         is_points=not roles.is_bars,
-        is_daily=spec.is_date,
+        is_daily=is_daily,
         has_volume="volume" in roles,
     )
 

@@ -123,9 +123,9 @@ class BarBuilder:
         tape = collector.finish()
         if len(tape.months) > 1:
             tape = tape.take(np.lexsort((tape.ts, tape.code)))
-        if self.n_trades < 3 * len(tape):
+        if 2 * self.n_trades < 3 * len(tape):
             warnings.append(
-                f"{self.n_trades:,} prices made {len(tape):,} bars: most bars come from one or two "
-                "prices, so their highs and lows say little about what traded inside"
+                f"{self.n_trades:,} prices made {len(tape):,} bars: most bars come from a single "
+                "price, so their highs and lows say little about what traded inside"
             )
         return tape
