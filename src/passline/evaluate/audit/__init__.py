@@ -1,0 +1,1 @@
+"""Executed trades under a firm's rules: vendors' files in, verdicts out."""
