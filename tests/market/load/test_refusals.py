@@ -290,6 +290,24 @@ def test_hostile_files_end_in_one_clean_line(tmp_path: Path, name: str) -> None:
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_bytes_never_get_through_as_an_error_of_ours(
+    tmp_path: Path, made: Made, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    path = tmp_path / "a.csv"
+    data = bytearray(generic(path, made.only(slice(0, 300))).read_bytes())
+    for place in rng.integers(0, len(data), rng.integers(1, 6)).tolist():
+        data[place] = int(rng.choice([0, 10, 34, 44, 45, 46, 48, 57, 59, 69, 101, 200, 255]))
+    path.write_bytes(bytes(data))
+    try:
+        report = import_bars(path, contract=ES, out=tmp_path / "o.parquet", tz="UTC", stamp="open")
+    except BarsError:
+        assert [p.name for p in tmp_path.iterdir()] == ["a.csv"]
+    else:
+        assert report.n_bars <= 300
+
+
 def test_hostile_zips(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     for member, text in {

@@ -219,7 +219,7 @@ FORMATS: tuple[Format, ...] = (
                                 first="Date")),
     Format(name="tradingview", title="TradingView chart export", container="text",
            why_not=_with_header("open", "high", "low", "close", first="time"), zone="UTC",
-           stamp="open", is_usual=True),
+           stamp="open"),
     Format(name="histdata", title="HistData ASCII or MetaTrader file", container="text",
            why_not=_all(_is_histdata,
                         _any(_headerless(r"\d{8} \d{6}", _PRICE, cells=(6,)),

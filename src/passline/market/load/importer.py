@@ -173,7 +173,7 @@ def import_bars(
     with ThreadPoolExecutor(max_workers=1) as pool:
         hashing = pool.submit(_sha256, request.path)
         bars, facts = _read(request, hashing)
-    write_bars(bars, Path(out), overwrite=overwrite)
+    fingerprint = write_bars(bars, Path(out), overwrite=overwrite)
     return ImportReport(
         out=Path(out),
         contract=contract.symbol,
@@ -182,7 +182,7 @@ def import_bars(
         last=eastern_text(int(bars.ts[-1])),
         bar=bar_text(bars.bar_ns),
         expiries=bars.expiries,
-        fingerprint=bars.fingerprint(),
+        fingerprint=fingerprint,
         seconds=time.perf_counter() - begun,
         **facts,
     )
@@ -259,6 +259,8 @@ def _read(request: _Request, hashing: "Future[str]") -> tuple[Bars, dict[str, An
     front, rolls, rule = _front(tape, request, name)
     del tape
     check_tape(front, rolls, request.contract, bar_ns, name, stamp, warnings)
+    if request.dropped and not collector.n_dropped:
+        warnings.append("none of the days to drop has a row in the file")
     is_adjusted = request.is_adjusted and bool(rolls)
     if is_adjusted:
         front = back_adjust(front, rolls)

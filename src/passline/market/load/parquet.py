@@ -39,14 +39,14 @@ def _prices_to_ticks(prices: NDArray[np.float64], tick_size: Decimal) -> NDArray
     return ticks.astype(np.int32)
 
 
-def _metadata(bars: Bars) -> str:
+def _metadata(bars: Bars, fingerprint: str) -> str:
     return json.dumps(
         {
             "version": _VERSION,
             "bar_ns": bars.bar_ns,
             "contract": _contract_facts(bars.contract),
             "expiries": list(bars.expiries),
-            "fingerprint": bars.fingerprint(),
+            "fingerprint": fingerprint,
             "provenance": bars.provenance,
         },
         sort_keys=True,
@@ -86,8 +86,11 @@ def _frame(bars: Bars) -> pl.LazyFrame:
     )
 
 
-def write_bars(bars: Bars, path: Path, *, overwrite: bool = False) -> None:
+def write_bars(bars: Bars, path: Path, *, overwrite: bool = False) -> str:
     """Writes bars with their provenance to one Parquet file, whole or not at all.
+
+    Returns:
+        The bars' fingerprint.
 
     Raises:
         BarsError: the file exists and `overwrite` is false, or the folder cannot be written.
@@ -105,12 +108,13 @@ def write_bars(bars: Bars, path: Path, *, overwrite: bool = False) -> None:
     except OSError as error:
         raise BarsError(f"{path}: cannot be written: {error.strerror}") from error
     os.close(handle)
+    fingerprint = bars.fingerprint()
     try:
         _frame(bars).sink_parquet(
             temporary,
             compression="zstd",
             compression_level=1,
-            metadata={METADATA_KEY: _metadata(bars)},
+            metadata={METADATA_KEY: _metadata(bars, fingerprint)},
         )
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
@@ -119,6 +123,7 @@ def write_bars(bars: Bars, path: Path, *, overwrite: bool = False) -> None:
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
+    return fingerprint
 
 
 def is_passline_file(path: Path) -> bool:
