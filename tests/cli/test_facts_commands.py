@@ -152,6 +152,7 @@ def test_a_book_is_shown_with_every_rule_and_source(passline):
     assert told["drawdown"]["allowance_usd"] == "2000.00"
     assert len(told["in_words"]) == len(describe(book))
     assert floats_under(told) == []
+    assert passline("rulebooks", "--json", "show", "topstep-xfa-50k").json() == told
 
 
 def test_a_book_of_another_platform_or_of_the_users_own(passline, refused, tmp_path):

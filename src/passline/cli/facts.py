@@ -206,11 +206,12 @@ def rulebooks(
 @click.argument("rulebook")
 @click.option("--platform", metavar="NAME", help="The variant of another platform.")
 @json_option
-def show(rulebook: str, platform: str | None, as_json: bool) -> None:
+@click.pass_context
+def show(ctx: click.Context, rulebook: str, platform: str | None, as_json: bool) -> None:
     """Show one rulebook, by its id or as a .toml file, with the source of every line."""
     book = load_rulebook(rulebook, platform=platform)
     rows = describe(book)
-    if as_json:
+    if as_json or (ctx.parent is not None and ctx.parent.params["as_json"]):
         print_json({**book.to_dict(), "fingerprint": book.fingerprint(), "in_words": rows})
         return
     _print_book(book, rows)
