@@ -1,0 +1,78 @@
+"""What several rooms' tests share: the CPU as the device, and one small market, compiled once."""
+
+import os
+from datetime import date
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+from passline.market.synthetic import SyntheticConfig, SyntheticMarket, synthesize
+from passline.rulebook.catalog import load_rulebook
+from passline.sim.jit import sim_jit
+from passline.task import env
+from passline.task.phases import Phase, load_phases
+from passline.task.prepare import Prepared, TaskConfig, prepare
+
+FIRST_DATE, END_DATE = date(2024, 1, 2), date(2024, 6, 1)
+
+
+def market_of(strength: float) -> SyntheticMarket:
+    """Five months of the built-in market; every strength has the same minutes."""
+    config = SyntheticConfig(strength=strength, start_date=FIRST_DATE, end_date=END_DATE)
+    return synthesize(config, seed=3)
+
+
+@pytest.fixture(scope="session")
+def market() -> SyntheticMarket:
+    """With a planted edge three times the usual one."""
+    return market_of(3.0)
+
+
+@pytest.fixture(scope="session")
+def null_market() -> SyntheticMarket:
+    """The same noise without the edge."""
+    return market_of(0.0)
+
+
+@pytest.fixture(scope="session")
+def prepared(market: SyntheticMarket) -> Prepared:
+    """Under a book with an end-of-day floor, a best-day rule and two days at least."""
+    return prepare([market.bars], load_rulebook("topstep-combine-50k"), TaskConfig())
+
+
+@pytest.fixture(scope="session")
+def tiered(market: SyntheticMarket) -> Prepared:
+    """Under a book with tiers, a soft daily limit and an end-of-day floor that locks."""
+    return prepare([market.bars], load_rulebook("apex-eod-50k-pa"), TaskConfig())
+
+
+@pytest.fixture(scope="session")
+def trailing(market: SyntheticMarket) -> Prepared:
+    """Under a book whose floor trails open profit."""
+    return prepare([market.bars], load_rulebook("apex-intraday-50k"), TaskConfig())
+
+
+@pytest.fixture(scope="session")
+def phases() -> dict[str, Phase]:
+    """The built-in curriculum by name."""
+    return {phase.name: phase for phase in load_phases()}
+
+
+@pytest.fixture(scope="session")
+def env_reset():
+    """env.reset(params, key, n_lanes), compiled."""
+    return sim_jit(env.reset, static_argnums=2)
+
+
+@pytest.fixture(scope="session")
+def env_step():
+    """env.step(params, state, action, key), compiled."""
+    return sim_jit(env.step)
+
+
+@pytest.fixture(scope="session")
+def env_observe():
+    """env.observe(params, state), compiled."""
+    return jax.jit(env.observe)
