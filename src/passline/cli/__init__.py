@@ -91,8 +91,8 @@ def main(argv: list[str] | None = None) -> None:
         if debug:
             raise
         _say(
-            f"{type(error).__name__}: {error}. This is a defect of passline; run again with --debug "
-            "for the traceback."
+            f"{type(error).__name__}: {error}. This is a defect of passline; run again with "
+            "--debug for the traceback."
         )
         code = 1
     sys.exit(code if isinstance(code, int) else 0)

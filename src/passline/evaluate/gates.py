@@ -65,12 +65,12 @@ WORDS = {
     "none": "",
 }
 ADVICE = {
-    "trip_r": "No entry edge shows on held-out days. Try more training steps, more history, another "
+    "trip_r": "No entry edge shows on held-out days. Try more training steps or history, another "
     "bracket (--stop-atr, --target-r) or lower costs; or accept that these bars hold no edge.",
     "breach_rate_below_previous": "Managing positions did not keep more accounts alive. Try more "
     "steps in this phase, or more compliance episodes in its mix.",
-    "pass_rate_above_random": "The account phase does no better than chance on held-out slices. Try "
-    "more steps or more history; or accept that these bars hold no edge.",
+    "pass_rate_above_random": "The account phase does no better than chance on held-out slices. "
+    "Try more steps or more history; or accept that these bars hold no edge.",
     "none": "",
 }
 

@@ -1,4 +1,4 @@
-"""Judges policies on held-out episodes and lays the outcome down as rows of the evaluation table."""
+"""Judges policies on held-out episodes and lays the outcome down as rows of a table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ def begin_at(params: TaskParams, starts: Starts) -> EnvState:
 
 
 def entry_habits(episodes: Episodes) -> tuple[float, NDArray[np.float64]]:
-    """Returns how often the played policy enters where it may, and its cumulative size shares [S]."""
+    """Returns how often a policy enters where it may, and its cumulative size shares [S]."""
     entries = np.asarray(episodes.choice_counts)[:, FIRST_ENTRY:].sum(axis=0)
     by_size = entries[:N_SIZES] + entries[N_SIZES:]
     total = int(by_size.sum())

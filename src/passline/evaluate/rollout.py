@@ -25,6 +25,8 @@ __all__ = ["MAX_DAYS", "Episodes", "play_episodes"]
 MAX_DAYS = 48
 """Trading days of an episode whose closes are kept."""
 CHUNK_STEPS = 512
+CAPACITY = 512
+"""Lists of episodes are filled up to a multiple of this, so that few sizes are compiled."""
 DEFAULT_LANES = 256
 FIRST_ENTRY = action_index(OrderKind.LONG)
 
@@ -106,11 +108,11 @@ def play_episodes(
         One row an episode.
     """
     n = int(starts.end_bar.shape[0])
-    lanes = min(n_lanes, n)
-    begin, run = _compiled(greedy, lanes)
-    play = begin(params, starts, jax.random.key(seed))
+    begin, run = _compiled(greedy, n_lanes)
+    listed = _pick(starts, jnp.minimum(jnp.arange(-(-n // CAPACITY) * CAPACITY), n - 1))
+    play = begin(params, listed, jax.random.key(seed))
     while bool(jnp.any(play.slot < n)):
-        play = run(params, policy, starts, play)
+        play = run(params, policy, listed, jnp.int32(n), play)
     done: Episodes = jax.tree.map(lambda x: np.asarray(x)[:n], play.done)
     return done
 
@@ -118,19 +120,19 @@ def play_episodes(
 @lru_cache(maxsize=8)
 def _compiled(greedy: Greedy, lanes: int) -> tuple[Any, Any]:
     def begin(params: TaskParams, starts: EnvState, key: Array) -> _Play:
-        n = starts.end_bar.shape[0]
+        size = starts.end_bar.shape[0]
         slot = jnp.arange(lanes, dtype=jnp.int32)
-        env = _pick(starts, slot)
-        blank = _blank(params, _pick(starts, jnp.zeros(n + 1, jnp.int32)))
+        env = _pick(starts, jnp.minimum(slot, size - 1))
+        blank = _blank(params, _pick(starts, jnp.zeros(size + 1, jnp.int32)))
         return _Play(env, slot, jnp.int32(lanes), _blank(params, env), blank, key)
 
-    def run(params: TaskParams, policy: Policy, starts: EnvState, play: _Play) -> _Play:
+    def run(params: TaskParams, policy: Policy, starts: EnvState, n: Array, play: _Play) -> _Play:
         def body(carry: _Play, _: None) -> tuple[_Play, None]:
-            return _advance(params, greedy, policy, starts, carry), None
+            return _advance(params, greedy, policy, starts, n, carry), None
 
         return jax.lax.scan(body, play, None, length=CHUNK_STEPS)[0]
 
-    return sim_jit(begin), sim_jit(run, donate_argnums=(3,))
+    return sim_jit(begin), sim_jit(run, donate_argnums=(4,))
 
 
 def _pick(starts: EnvState, slot: Array) -> EnvState:
@@ -167,10 +169,9 @@ def _blank(params: TaskParams, env: EnvState) -> Episodes:
 
 
 def _advance(
-    params: TaskParams, greedy: Greedy, policy: Policy, starts: EnvState, play: _Play
+    params: TaskParams, greedy: Greedy, policy: Policy, starts: EnvState, n: Array, play: _Play
 ) -> _Play:
     """Plays one bar in every lane, stores what ended and takes the next episodes off the list."""
-    n = starts.end_bar.shape[0]
     key, step_key = jax.random.split(play.key)
     before = play.env.sim
     obs, mask = observe(params, play.env)
@@ -191,7 +192,7 @@ def _advance(
     env = play.env._replace(sim=after)
 
     def refill() -> tuple[EnvState, Array, Array, Episodes, Episodes]:
-        where = jnp.where(ended, play.slot, n)
+        where = jnp.where(ended, play.slot, starts.end_bar.shape[0])
         done = jax.tree.map(lambda all_, x: all_.at[where].set(x), play.done, running)
         order = jnp.cumsum(ended.astype(jnp.int32)) - 1
         slot = jnp.where(ended, jnp.minimum(play.next_slot + order, n), play.slot)

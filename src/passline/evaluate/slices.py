@@ -123,8 +123,8 @@ def split(prepared: Prepared, config: SliceConfig) -> Split:
             held = config.test_days + config.gate_days + 2 * config.embargo_days
             raise ConfigError(
                 f"{symbol}: {n_train_days} trading days are left for training after {held} "
-                f"calendar days were held out of {last_day - int(days[0]) + 1}; at least 40 are needed. Give "
-                "more bars, or lower --test-days and --gate-days."
+                f"calendar days were held out of {last_day - int(days[0]) + 1}; at least 40 are "
+                "needed. Give more bars, or lower --test-days and --gate-days."
             )
         train.append((first, cuts[0]))
         gate += _by_month(prepared, "gate", market, cuts[1], cuts[2])

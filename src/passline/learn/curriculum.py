@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors.numpy
 
 from passline.errors import CheckpointError, ConfigError
 from passline.evaluate.gates import GateResult, pass_gate
@@ -325,8 +326,6 @@ def load_network(checkpoints: Path, ppo: PPOConfig) -> tuple[network.Params, dic
 
 def load_policy(tensors: Path, ppo: PPOConfig) -> network.Params:
     """Reads the policy's parameters out of a checkpoint's tensors."""
-    import safetensors.numpy
-
     blank = network.init_params(jax.random.key(0), len(OBSERVATION_NAMES), N_ACTIONS, ppo.hidden)
     stored = safetensors.numpy.load_file(tensors)
     return fill_from(blank, stored, "state.params", tensors.name)

@@ -1,0 +1,337 @@
+"""Commands that train and judge: demo, train, evaluate, report."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from passline.learn.xla import tune_xla
+
+tune_xla()
+
+import jax  # noqa: E402
+
+from passline.config import field_help, read_config  # noqa: E402
+from passline.errors import GateNotPassedError  # noqa: E402
+from passline.evaluate.slices import SliceConfig  # noqa: E402
+from passline.learn.curriculum import CurriculumConfig  # noqa: E402
+from passline.learn.curriculum import Progress as Steps  # noqa: E402
+from passline.learn.settings import PPOConfig  # noqa: E402
+from passline.pipeline import (  # noqa: E402
+    Job,
+    Outcome,
+    continue_job,
+    evaluate_run,
+    publish,
+    run_job,
+    start_job,
+)
+from passline.runs import DEFAULT_ROOT, open_run  # noqa: E402
+from passline.task.prepare import TaskConfig  # noqa: E402
+
+__all__ = ["demo", "evaluate", "report", "train"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEMO = {
+    "market.start_date": "2018-01-01",
+    "market.end_date": "2024-01-01",
+    "slices.test_days": 700,
+    "slices.gate_days": 460,
+    "slices.n_episodes": 256,
+    "curriculum.n_gate_episodes": 128,
+    "curriculum.total_steps": 9_000_000,
+    "rulebook": "apex-intraday-50k",
+}
+"""The demo's settings: six years of the built-in market, the last two held out."""
+
+OPTIONS: tuple[tuple[str, str, type, Any], ...] = (
+    ("--steps", "curriculum.total_steps", CurriculumConfig, click.IntRange(min=1)),
+    ("--seed", "curriculum.seed", CurriculumConfig, click.IntRange(min=0)),
+    ("--stop-atr", "task.stop_atr", TaskConfig, float),
+    ("--target-r", "task.target_r", TaskConfig, float),
+    ("--slippage-ticks", "task.slippage_ticks", TaskConfig, click.IntRange(min=0)),
+    ("--path", "task.path", TaskConfig, str),
+    ("--test-days", "slices.test_days", SliceConfig, click.IntRange(min=1)),
+    ("--gate-days", "slices.gate_days", SliceConfig, click.IntRange(min=1)),
+    ("--episodes", "slices.n_episodes", SliceConfig, click.IntRange(min=1)),
+    ("--lanes", "ppo.n_lanes", PPOConfig, click.IntRange(min=1)),
+    ("--learning-rate", "ppo.learning_rate", PPOConfig, float),
+)
+"""Options of `train` that set one field each: flag, setting, owner, kind."""
+
+
+def settings_options(function: F) -> F:
+    """Adds an option for every row of OPTIONS, its help being the field's docstring."""
+    for flag, setting, owner, kind in reversed(OPTIONS):
+        name = setting.rpartition(".")[2]
+        text = field_help(owner)[name]
+        function = click.option(flag, setting.replace(".", "__"), type=kind, help=text)(function)
+    return function
+
+
+def overrides_of(values: Mapping[str, Any], pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Collects settings from options and from --set section.key=value."""
+    found = {name.replace("__", "."): value for name, value in values.items()}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not sign:
+            raise click.UsageError(f"--set {pair}: it needs the form section.key=value")
+        try:
+            found[name] = json.loads(text)
+        except json.JSONDecodeError:
+            found[name] = text
+    return found
+
+
+class RichScreen:
+    """Draws a job's progress: phase, steps/s, reward, pass rate, time left."""
+
+    def __init__(self, *, is_quiet: bool) -> None:
+        self._console = Console(stderr=True, quiet=is_quiet)
+        self._bar = Progress(
+            TextColumn("[bold]{task.fields[phase]:<8}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[speed]:>8,.0f} steps/s"),
+            TextColumn("reward {task.fields[reward]:>+7.2f}"),
+            TextColumn("passed {task.fields[passed]:>4.0%}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=is_quiet,
+        )
+        fields: dict[str, Any] = {"phase": "start", "speed": 0.0, "reward": 0.0, "passed": 0.0}
+        self._task = self._bar.add_task("train", total=None, **fields)
+
+    def __enter__(self) -> "RichScreen":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Prints a line above the bar."""
+        self._console.print(text, highlight=False)
+
+    def update(self, phase: str, progress: Steps, scalars: Mapping[str, float]) -> None:
+        """Moves the bar."""
+        fields: dict[str, Any] = {
+            "phase": phase,
+            "speed": scalars["time/fps"],
+            "reward": scalars.get("rollout/ep_rew_mean", float("nan")),
+            "passed": scalars.get("account/pass_rate", 0.0),
+        }
+        self._bar.update(self._task, total=progress.total_steps, completed=progress.step, **fields)
+
+
+def use_cache() -> None:
+    """Keeps compiled code between processes, where the user's cache directory can be written."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "passline"
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    update: Callable[[str, Any], None] = jax.config.update
+    update("jax_compilation_cache_dir", str(base / "xla"))
+    update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def play_out(job: Job, *, forced: bool, as_json: bool) -> None:
+    """Runs a job with its progress on the screen, and prints what it came to."""
+    use_cache()
+    with RichScreen(is_quiet=as_json) as screen:
+        for line in opening_lines(job):
+            screen.say(line)
+        outcome = run_job(job, screen, forced=forced)
+    show(outcome, as_json=as_json)
+    if outcome.stopped_at is not None:
+        raise GateNotPassedError(
+            f"{outcome.stopped_at.sentence()} {outcome.stopped_at.advice} Go on all the same with: "
+            f"passline train --resume {outcome.run.id} --force"
+        )
+
+
+def opening_lines(job: Job) -> list[str]:
+    """Returns what a trader must know before the first step: run, data, automation."""
+    book = job.prepared.rulebook
+    bars = ", ".join(f"{len(b):,} bars of {b.contract.symbol}" for b in job.prepared.bars)
+    lines = [f"run {job.run.path}", f"{bars}; {book.firm} {book.plan} ({book.id})"]
+    policy = book.automation.policy
+    if policy != "allowed":
+        lines.append(
+            f"[bold]Automation: {policy}[/bold] at {book.firm} (as of {book.as_of}). "
+            f"{book.automation.note}"
+        )
+    return lines
+
+
+def show(outcome: Outcome, *, as_json: bool) -> None:
+    """Prints the verdict and where the report is."""
+    found = outcome.verdict
+    if as_json:
+        scores = [found.agent, *([found.rival] if found.rival else [])]
+        content = {
+            "run": outcome.run.id,
+            "verdict": found.word.value,
+            "sentence": found.sentence,
+            "reasons": list(found.reasons),
+            "scores": {
+                s.policy: {
+                    "pass_rate": s.pass_rate.value,
+                    "low": s.pass_rate.low,
+                    "high": s.pass_rate.high,
+                    "n": s.pass_rate.n,
+                    "n_effective": s.pass_rate.n_effective,
+                }
+                for s in scores
+            },
+            "stopped_at": outcome.stopped_at.phase if outcome.stopped_at else None,
+            "report": str(outcome.report),
+        }
+        click.echo(json.dumps(content, indent=2))
+        return
+    click.echo(found.sentence)
+    for reason in found.reasons:
+        click.echo(f"  {reason}")
+    click.echo(f"report: {outcome.report}")
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+root_option = click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_ROOT,
+    show_default=True,
+    help="Directory that holds the runs.",
+)
+
+
+@click.command()
+@click.option(
+    "--strength", type=float, default=1.0, show_default=True, help="Planted edge; 0: none."
+)
+@click.option("--mechanism", default="vwap_reversion", show_default=True, help="Kind of edge.")
+@click.option("--market-seed", type=int, default=0, show_default=True, help="Seed of the market.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the training.")
+@click.option("--steps", type=click.IntRange(min=1), help="Training steps over all phases.")
+@root_option
+@json_option
+def demo(
+    strength: float,
+    mechanism: str,
+    market_seed: int,
+    seed: int,
+    steps: int | None,
+    root: Path,
+    as_json: bool,
+) -> None:
+    """Train, judge and report on the built-in market: the whole job in three minutes.
+
+    The market's edge is planted and known, so that you see what the program does when there is
+    something to find; with --strength 0 you see what it says when there is nothing.
+    """
+    settings = DEMO | {
+        "market.strength": strength,
+        "market.mechanism": mechanism,
+        "market_seed": market_seed,
+        "curriculum.seed": seed,
+    }
+    if steps is not None:
+        settings["curriculum.total_steps"] = steps
+    job = start_job(read_config(None, settings), root=root, name="demo")
+    try:
+        play_out(job, forced=False, as_json=as_json)
+    except GateNotPassedError as stopped:
+        click.echo(f"passline: {stopped}", err=True)
+
+
+@click.command()
+@click.option(
+    "--bars", multiple=True, type=str, help="Bar file made by `passline data import`; repeatable."
+)
+@click.option("--rulebook", help="Rulebook id or TOML file.")
+@click.option("--contract", "trade_as", help="Contract to trade, such as MES on ES bars.")
+@click.option(
+    "--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="Settings as TOML."
+)
+@click.option("--phases", help="Curriculum as TOML instead of the built-in one.")
+@settings_options
+@click.option("--set", "pairs", multiple=True, help="Any setting: section.key=value; repeatable.")
+@click.option("--name", help="What to call the run.")
+@click.option("--resume", help="Go on with a stopped run: its id or directory.")
+@click.option("--force", is_flag=True, help="Go on past a gate that was not passed.")
+@root_option
+@json_option
+def train(
+    bars: tuple[str, ...],
+    rulebook: str | None,
+    trade_as: str | None,
+    file: Path | None,
+    phases: str | None,
+    pairs: tuple[str, ...],
+    name: str | None,
+    resume: str | None,
+    force: bool,
+    root: Path,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Train an agent on bars through the curriculum, judge it on held-out slices, report.
+
+    Exit code 3 says that a phase's gate was not passed: the training stopped there, and the report
+    says what was found so far. Ctrl-C leaves a run that --resume goes on with.
+    """
+    given = overrides_of(settings, pairs)
+    given |= {
+        "bars": [str(Path(b).resolve()) for b in bars] or None,
+        "rulebook": rulebook,
+        "trade_as": trade_as,
+        "phases": phases,
+    }
+    if resume is not None:
+        if any(value is not None for value in given.values()) or file is not None:
+            raise click.UsageError("--resume goes on with the run's own settings; give no others")
+        job = continue_job(open_run(resume, root))
+    else:
+        if not bars and file is None:
+            raise click.UsageError("no bars: give --bars FILE, or a --config that names them")
+        job = start_job(read_config(file, given), root=root, name=name)
+    try:
+        play_out(job, forced=force, as_json=as_json)
+    except KeyboardInterrupt:
+        click.echo(f"passline: stopped. Go on with: passline train --resume {job.run.id}", err=True)
+        sys.exit(130)
+
+
+@click.command()
+@click.argument("run")
+@root_option
+@json_option
+def evaluate(run: str, root: Path, as_json: bool) -> None:
+    """Judge a run's newest checkpoint on its held-out slices again, and renew its report."""
+    use_cache()
+    job = continue_job(open_run(run, root))
+    found = evaluate_run(job)
+    report_path = job.run.path / "report.html"
+    show(Outcome(run=job.run, verdict=found, report=report_path, stopped_at=None), as_json=as_json)
+
+
+@click.command()
+@click.argument("run")
+@root_option
+@json_option
+def report(run: str, root: Path, as_json: bool) -> None:
+    """Write a run's report and figures again, from its folder alone."""
+    opened = open_run(run, root)
+    path = publish(opened)
+    click.echo(
+        json.dumps({"run": opened.id, "report": str(path)}) if as_json else f"report: {path}"
+    )

@@ -1,0 +1,434 @@
+"""The main job: bars and a rulebook in, a trained agent, its verdict and a report out.
+
+Composes the rooms; what each of them does lives in it. Everything a run produces goes into its own
+directory, and a run that was stopped goes on from its last checkpoint.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from passline.config import TrainConfig, from_plain, to_plain
+from passline.errors import BarsError, RunError
+from passline.evaluate.gates import GateResult
+from passline.evaluate.judge import BASELINES, Label, judge
+from passline.evaluate.oracle import fit_oracle
+from passline.evaluate.policies import Policy, PolicyKind, scripted
+from passline.evaluate.rollout import MAX_DAYS, Episodes, play_episodes
+from passline.evaluate.samples import EquityPaths, write_distributions, write_equity_paths
+from passline.evaluate.slices import Split, Starts, evaluation_starts, split
+from passline.evaluate.table import AGENT, EvaluationTable, append_evaluation
+from passline.evaluate.verdict import Verdict, verdict
+from passline.learn import network
+from passline.learn.checkpoint import list_checkpoints
+from passline.learn.curriculum import (
+    Progress,
+    Trained,
+    load_network,
+    train_curriculum,
+)
+from passline.learn.ppo import PPOConfig
+from passline.market.bars import Bars
+from passline.market.contracts import find_contract
+from passline.market.load import read_bars
+from passline.market.synthetic import SyntheticMarket, synthesize
+from passline.report.data import load_report_data
+from passline.report.page import write_figures, write_report
+from passline.report.tensorboard import ScalarWriter
+from passline.rulebook import Rulebook, load_rulebook
+from passline.runs import DEFAULT_ROOT, Run, RunStatus, create_run
+from passline.sim.layout import NEVER
+from passline.task import env
+from passline.task.actions import N_ACTIONS
+from passline.task.env import TaskParams
+from passline.task.phases import Phase, load_phases
+from passline.task.prepare import OBSERVATION_NAMES, Prepared, phase_params, prepare
+
+__all__ = ["Job", "Outcome", "Screen", "continue_job", "evaluate_run", "run_job", "start_job"]
+
+EVALUATIONS = "evaluations.npz"
+REPORT = "report.html"
+TEST_SEED = 20_000
+"""Seed of the test slices' random offsets: the same for every run on the same bars."""
+N_TRAIN_SAMPLE = 512
+
+
+class Screen(Protocol):
+    """What shows a job's progress; the command line draws it, a program may ignore it."""
+
+    def say(self, text: str) -> None:
+        """Takes one line of what is being done."""
+        ...
+
+    def update(self, phase: str, progress: Progress, scalars: Mapping[str, float]) -> None:
+        """Takes the scalars of one update."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A training about to run.
+
+    Attributes:
+        run: its directory.
+        config: its settings.
+        prepared: the markets under the rulebook.
+        split: the cut of time.
+        phases: the curriculum.
+        market: the built-in market; None for bar files.
+    """
+
+    run: Run
+    config: TrainConfig
+    prepared: Prepared
+    split: Split
+    phases: tuple[Phase, ...]
+    market: SyntheticMarket | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a job came to.
+
+    Attributes:
+        run: its directory.
+        verdict: the verdict on the test slices.
+        report: the page.
+        stopped_at: the gate that ended the training early; None if none did.
+    """
+
+    run: Run
+    verdict: Verdict
+    report: Path
+    stopped_at: GateResult | None
+
+
+def load_markets(config: TrainConfig) -> tuple[tuple[Bars, ...], SyntheticMarket | None]:
+    """Reads the bar files, or makes the built-in market.
+
+    Raises:
+        BarsError: a file cannot be read, or `trade_as` has another tick.
+    """
+    if config.market is not None:
+        market = synthesize(config.market, seed=config.market_seed)
+        return (market.bars,), market
+    bars = tuple(read_bars(Path(name)) for name in config.bars)
+    if config.trade_as:
+        bars = tuple(_trade_as(b, config.trade_as) for b in bars)
+    return bars, None
+
+
+def _trade_as(bars: Bars, symbol: str) -> Bars:
+    contract = find_contract(symbol)
+    if contract.tick_size != bars.contract.tick_size:
+        raise BarsError(
+            f"{symbol} has a tick of {contract.tick_size}, the bars of {bars.contract.symbol} "
+            f"one of {bars.contract.tick_size}; trade a contract of the same tick."
+        )
+    return dataclasses.replace(bars, contract=contract)
+
+
+def start_job(config: TrainConfig, *, root: Path = DEFAULT_ROOT, name: str | None = None) -> Job:
+    """Prepares the markets and makes the run's directory.
+
+    Nothing is written before everything that can be refused has been looked at.
+    """
+    bars, market = load_markets(config)
+    rulebook = load_rulebook(config.rulebook)
+    phases = load_phases(Path(config.phases) if config.phases else None)
+    prepared = prepare(bars, rulebook, config.task)
+    cut = split(prepared, config.slices)
+    for slices in (cut.gate, cut.test):
+        evaluation_starts(prepared, slices, n=2, span_days=prepared.span_days, seed=0)
+    run = create_run(root, name or rulebook.id, _manifest(config, prepared, cut))
+    (run.path / "checkpoints").mkdir()
+    return Job(run=run, config=config, prepared=prepared, split=cut, phases=phases, market=market)
+
+
+def continue_job(run: Run) -> Job:
+    """Prepares a stopped run to go on.
+
+    Raises:
+        RunError: its settings were altered, or its bars are not those it was trained on.
+    """
+    run.check_fingerprint()
+    config = from_plain(run.manifest["config"], f"{run.id}/run.toml")
+    bars, market = load_markets(config)
+    _check_data(run, bars)
+    phases = load_phases(Path(config.phases) if config.phases else None)
+    prepared = prepare(bars, load_rulebook(config.rulebook), config.task)
+    if prepared.rulebook.fingerprint() != run.manifest["rulebook"]["sha256"]:
+        raise RunError(
+            f"{run.id}: rulebook {prepared.rulebook.id} has changed since the run began. Start a "
+            "new run under the new rules."
+        )
+    cut = split(prepared, config.slices)
+    return Job(run=run, config=config, prepared=prepared, split=cut, phases=phases, market=market)
+
+
+def _check_data(run: Run, bars: Sequence[Bars]) -> None:
+    known = [item["sha256"] for item in run.manifest["data"]]
+    found = [b.fingerprint() for b in bars]
+    if known != found:
+        raise RunError(
+            f"{run.id}: the bars are not those the run began with (SHA-256 {found[0][:12]}…, was "
+            f"{known[0][:12]}…). Restore them, or start a new run."
+        )
+
+
+def _manifest(config: TrainConfig, prepared: Prepared, cut: Split) -> dict[str, Any]:
+    book = prepared.rulebook
+    return {
+        "config": to_plain(config),
+        "seeds": {"training": config.curriculum.seed, "test": TEST_SEED},
+        "markets": [b.contract.symbol for b in prepared.bars],
+        "data": [_data_entry(b) for b in prepared.bars],
+        "rulebook": _book_entry(book, prepared),
+        "hardware": {
+            "jax_backend": jax.default_backend(),
+            "jax_devices": [str(d) for d in jax.devices()],
+        },
+        "lineage": {"test_slices": [s.name for s in cut.test]},
+    }
+
+
+def _data_entry(bars: Bars) -> dict[str, Any]:
+    first, last = (
+        str(np.datetime64(int(t), "ns").astype("datetime64[m]")) for t in bars.ts[[0, -1]]
+    )
+    return {
+        "contract": bars.contract.symbol,
+        "bars": len(bars),
+        "bar_seconds": bars.bar_ns // 10**9,
+        "first": first + "Z",
+        "last": last + "Z",
+        "sha256": bars.fingerprint(),
+    }
+
+
+def _book_entry(book: Rulebook, prepared: Prepared) -> dict[str, Any]:
+    return {
+        "id": book.id,
+        "firm": book.firm,
+        "plan": book.plan,
+        "stage": book.stage,
+        "as_of": book.as_of.isoformat(),
+        "source": book.source,
+        "sha256": book.fingerprint(),
+        "start_balance_mills": book.start_balance_mills,
+        "time_limit_days": prepared.span_days,
+        "automation": {"policy": book.automation.policy, "note": book.automation.note},
+    }
+
+
+class _Recorder:
+    """Takes a training's progress into the run's directory and onto the screen."""
+
+    def __init__(self, run: Run, screen: Screen, *, resume_step: int | None) -> None:
+        self._run = run
+        self._screen = screen
+        self._writer = ScalarWriter(run.path, resume_step=resume_step)
+        self.gates: list[dict[str, Any]] = []
+
+    def __enter__(self) -> "_Recorder":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.close()
+
+    def on_update(self, phase: Phase, progress: Progress, scalars: Mapping[str, float]) -> None:
+        self._writer.write(progress.step, phase.name, scalars)
+        self._screen.update(phase.name, progress, scalars)
+
+    def on_gate(self, result: GateResult, table: EvaluationTable) -> None:
+        append_evaluation(self._run.path / EVALUATIONS, [table])
+        self._screen.say(result.sentence())
+        e = result.estimate
+        entry: dict[str, Any] = {"phase": result.phase, "measure": result.measure}
+        if e is not None:
+            entry |= {"value": e.value, "low": e.low, "high": e.high, "n": e.n}
+        self.gates.append(entry | {"above": result.above, "is_passed": result.is_passed})
+
+
+def run_job(job: Job, screen: Screen, *, forced: bool = False) -> Outcome:
+    """Trains, judges on the test slices and writes the report; holds the run's lock throughout."""
+    with job.run.lock():
+        try:
+            trained, gates = _train(job, screen, forced=forced)
+            screen.say("judging on the held-out test slices")
+            found = judge_job(job, trained.network, trained.phase, trained.step)
+            report = publish(job.run)
+        except KeyboardInterrupt:
+            job.run.update_status(RunStatus.INTERRUPTED, message="stopped by the user")
+            raise
+        except Exception as error:
+            job.run.update_status(RunStatus.FAILED, message=str(error))
+            raise
+        message = trained.stopped_at.sentence() if trained.stopped_at else ""
+        progress = {"step": trained.step, "phase": trained.phase.name, "gates": gates}
+        if forced and not all(gate["is_passed"] for gate in gates):
+            progress["forced"] = True
+        job.run.update_status(RunStatus.FINISHED, message=message, progress=progress)
+        report = publish(job.run)
+    return Outcome(run=job.run, verdict=found, report=report, stopped_at=trained.stopped_at)
+
+
+def _train(job: Job, screen: Screen, *, forced: bool) -> tuple[Trained, list[dict[str, Any]]]:
+    checkpoints = job.run.path / "checkpoints"
+    resume_step = _last_step(checkpoints)
+    if resume_step is not None:
+        job.run.record_resume(resume_step)
+    with _Recorder(job.run, screen, resume_step=resume_step) as recorder:
+        trained = train_curriculum(
+            job.prepared,
+            job.phases,
+            job.split,
+            job.config.ppo,
+            job.config.curriculum,
+            recorder,
+            checkpoints,
+            forced=forced,
+        )
+    return trained, recorder.gates
+
+
+def _last_step(checkpoints: Path) -> int | None:
+    if not any(checkpoints.glob("*.toml")):
+        return None if not (checkpoints.parent / "scalars.jsonl").exists() else 0
+    return max(int(info.meta["step"]) for info in list_checkpoints(checkpoints))
+
+
+def judge_job(job: Job, trained: network.Params, phase: Phase, step: int) -> Verdict:
+    """Plays the agent and all baselines on the test slices and stores what happened."""
+    prepared, config = job.prepared, job.config
+    final = job.phases[-1]
+    params = phase_params(prepared, final, job.split.train)
+    starts = evaluation_starts(
+        prepared,
+        job.split.test,
+        n=config.slices.n_episodes,
+        span_days=prepared.span_days,
+        seed=TEST_SEED,
+    )
+    extra = {"untrained": scripted(PolicyKind.AGENT, untrained_network(config.ppo))}
+    if job.market is not None:
+        extra |= _oracle(job, params, trained)
+    tables = []
+    for path in ("worst", "best"):
+        label = Label(timesteps=step, phase=final.name, seed=TEST_SEED, path=path)
+        table, episodes = judge(
+            prepared,
+            params,
+            network.act_greedy,
+            trained,
+            starts,
+            label,
+            baselines=tuple(BASELINES),
+            extra=extra,
+        )
+        tables.append(table)
+        if path == config.task.path:
+            _store_samples(job, params, trained, phase, starts, episodes[AGENT])
+    whole = append_evaluation(job.run.path / EVALUATIONS, tables)
+    return verdict(whole, span_days=prepared.span_days)
+
+
+def untrained_network(ppo: PPOConfig) -> network.Params:
+    """Returns a network as it is before any training."""
+    return network.init_params(jax.random.key(0), len(OBSERVATION_NAMES), N_ACTIONS, ppo.hidden)
+
+
+def _oracle(job: Job, params: TaskParams, trained: network.Params) -> dict[str, Policy]:
+    assert job.market is not None
+    return {
+        "oracle": fit_oracle(
+            job.prepared, params, job.market, job.split, network.act_greedy, trained
+        )
+    }
+
+
+def _store_samples(
+    job: Job,
+    params: TaskParams,
+    trained: network.Params,
+    phase: Phase,
+    starts: Starts,
+    judged: Episodes,
+) -> None:
+    """Keeps the agent's equity day by day, and training beside evaluation."""
+    prepared = job.prepared
+    n_days = np.clip(judged.n_days, 1, MAX_DAYS)
+    last = np.arange(MAX_DAYS)[None, :] >= n_days[:, None]
+    rows = np.arange(len(n_days))
+    start_balance = int(prepared.rules.start_balance)
+    first_floor = start_balance - int(prepared.rules.allowance)
+
+    def path(days: Any, first: int) -> Any:
+        filled = np.where(last, days[rows, n_days - 1][:, None], days)
+        return np.concatenate([np.full((len(days), 1), first), filled], axis=1)
+
+    target = int(prepared.rules.target_balance)
+    write_equity_paths(
+        job.run.path / "equity.npz",
+        EquityPaths(
+            equity_mills=path(judged.day_equity, start_balance).astype(np.int64),
+            floor_mills=path(judged.day_floor, first_floor).astype(np.int64),
+            n_days=n_days.astype(np.int64),
+            start_mills=start_balance,
+            target_mills=None if target == NEVER else target,
+        ),
+    )
+    own = phase_params(prepared, phase, job.split.train)
+    drawn = env.reset(own, jax.random.key(job.config.curriculum.seed + 1), N_TRAIN_SAMPLE)
+    agent = scripted(PolicyKind.AGENT, trained)
+    played = play_episodes(own, network.act_greedy, agent, drawn, seed=0)
+    write_distributions(
+        job.run.path / "distributions.npz",
+        phase.name,
+        _sample(prepared, played),
+        _sample(prepared, judged),
+    )
+    del params, starts
+
+
+def _sample(prepared: Prepared, episodes: Episodes) -> dict[str, Any]:
+    """Returns what the train-against-evaluation picture compares, one number an episode."""
+    bars = np.asarray(episodes.start_bar)
+    length = np.maximum(episodes.length, 1)
+    hours = prepared.compiled.minutes_to_flat[np.minimum(bars + 1, len(prepared.compiled.ts) - 1)]
+    atr = np.asarray(prepared.base.atr)
+    usual = np.median(atr[prepared.first_bar[0] :])
+    return {
+        "ep_length": episodes.length,
+        "hours_to_flat": hours / 60.0,
+        "volatility": atr[bars] / usual,
+        "n_legal": episodes.n_legal / length,
+    }
+
+
+def publish(run: Run) -> Path:
+    """Writes the run's report and its figures from its folder alone."""
+    data = load_report_data(run)
+    write_figures(data, run.path / "figures")
+    return write_report(run, data, run.path / REPORT)
+
+
+def evaluate_run(job: Job) -> Verdict:
+    """Judges a run's newest checkpoint on its test slices again and renews the report."""
+    with job.run.lock():
+        trained, meta = load_network(job.run.path / "checkpoints", job.config.ppo)
+        phase = next(p for p in job.phases if p.name == meta["phase"])
+        found = judge_job(job, trained, phase, int(meta["step"]))
+        publish(job.run)
+    return found
