@@ -50,7 +50,16 @@ from passline.task.env import TaskParams
 from passline.task.phases import Phase, load_phases
 from passline.task.prepare import OBSERVATION_NAMES, Prepared, phase_params, prepare
 
-__all__ = ["Job", "Outcome", "Screen", "continue_job", "evaluate_run", "run_job", "start_job"]
+__all__ = [
+    "Job",
+    "Outcome",
+    "Screen",
+    "continue_job",
+    "evaluate_run",
+    "publish",
+    "run_job",
+    "start_job",
+]
 
 EVALUATIONS = "evaluations.npz"
 REPORT = "report.html"
@@ -173,7 +182,7 @@ def continue_job(run: Run) -> Job:
 
 
 def _check_data(run: Run, bars: Sequence[Bars]) -> None:
-    known = [item["sha256"] for item in run.manifest["data"]]
+    known = [item["sha256"] for item in run.manifest["data"].values()]
     found = [b.fingerprint() for b in bars]
     if known != found:
         raise RunError(
@@ -188,7 +197,7 @@ def _manifest(config: TrainConfig, prepared: Prepared, cut: Split) -> dict[str, 
         "config": to_plain(config),
         "seeds": {"training": config.curriculum.seed, "test": TEST_SEED},
         "markets": [b.contract.symbol for b in prepared.bars],
-        "data": [_data_entry(b) for b in prepared.bars],
+        "data": {f"{i}-{b.contract.symbol}": _data_entry(b) for i, b in enumerate(prepared.bars)},
         "rulebook": _book_entry(book, prepared),
         "hardware": {
             "jax_backend": jax.default_backend(),
@@ -251,14 +260,22 @@ class _Recorder:
         self._writer.write(progress.step, phase.name, scalars)
         self._screen.update(phase.name, progress, scalars)
 
-    def on_gate(self, result: GateResult, table: EvaluationTable) -> None:
+    def on_gates(self, results: list[GateResult], table: EvaluationTable) -> None:
         append_evaluation(self._run.path / EVALUATIONS, [table])
-        self._screen.say(result.sentence())
-        e = result.estimate
-        entry: dict[str, Any] = {"phase": result.phase, "measure": result.measure}
-        if e is not None:
-            entry |= {"value": e.value, "low": e.low, "high": e.high, "n": e.n}
-        self.gates.append(entry | {"above": result.above, "is_passed": result.is_passed})
+        for result in results:
+            self._screen.say(result.sentence())
+            self.gates.append(
+                {
+                    "phase": result.phase,
+                    "measure": result.measure,
+                    "value": result.estimate.value,
+                    "low": result.estimate.low,
+                    "high": result.estimate.high,
+                    "n": result.estimate.n,
+                    "above": result.above,
+                    "is_passed": result.is_passed,
+                }
+            )
 
 
 def run_job(job: Job, screen: Screen, *, forced: bool = False) -> Outcome:

@@ -71,13 +71,17 @@ def main(argv: list[str] | None = None) -> None:
     """
     arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
     try:
         code: Any = cli.main(args=arguments, prog_name="passline", standalone_mode=False)
     except click.exceptions.Abort:
         _say("interrupted")
         code = 130
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        code = 2
+    except click.ClickException as error:
+        _say(_one_line(error))
         code = 2
     except PasslineError as error:
         if debug:
@@ -96,6 +100,12 @@ def main(argv: list[str] | None = None) -> None:
         )
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _one_line(error: click.ClickException) -> str:
+    text = " ".join(error.format_message().split())
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return text if context is None else f"{text} Help: {context.command_path} --help"
 
 
 def _say(text: str) -> None:

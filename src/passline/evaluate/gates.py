@@ -6,23 +6,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from passline.evaluate.judge import Label, begin_at, judge
+from passline.evaluate.judge import Label, judge
 from passline.evaluate.policies import Greedy, PolicyKind, scripted
-from passline.evaluate.rollout import Episodes, play_episodes
-from passline.evaluate.slices import Split, Starts, day_starts, evaluation_starts
+from passline.evaluate.rollout import Episodes
+from passline.evaluate.slices import Split, Starts, day_starts, evaluation_starts, shorten
 from passline.evaluate.stats import (
     Estimate,
     clusters_by_span,
     mean_interval,
     paired_difference,
 )
-from passline.evaluate.table import EvaluationTable
+from passline.evaluate.table import AGENT, EvaluationTable, join_tables
 from passline.sim.layout import Outcome
 from passline.task.env import TaskParams
-from passline.task.phases import Phase
+from passline.task.phases import Gate, Phase
 from passline.task.prepare import Prepared
 
-__all__ = ["GateResult", "pass_gate", "trip_r_estimate"]
+__all__ = ["GateResult", "pass_gates", "trip_r_estimate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,46 +32,51 @@ class GateResult:
     Attributes:
         phase: name of the phase.
         measure: what was tested.
-        estimate: the measure with its 95 % interval; None if nothing is tested.
+        estimate: the measure with its 95 % interval.
         above: the lower bound had to lie above this.
-        is_passed: whether it did.
-        advice: what to try if it did not.
     """
 
     phase: str
     measure: str
-    estimate: Estimate | None
+    estimate: Estimate
     above: float
-    is_passed: bool
-    advice: str
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether the lower bound lies above what was asked."""
+        return self.estimate.low > self.above
+
+    @property
+    def advice(self) -> str:
+        """What to try if it was not passed."""
+        return ADVICE[self.measure]
 
     def sentence(self) -> str:
         """Returns the result in words, with interval and n."""
-        if self.estimate is None:
-            return f"phase '{self.phase}': no gate."
         e = self.estimate
         word = "passed" if self.is_passed else "NOT passed"
         return (
             f"gate of phase '{self.phase}' {word}: {WORDS[self.measure]} {e.value:+.3f} "
-            f"(95 % {e.low:+.3f} to {e.high:+.3f}, n {e.n}, {e.n_clusters} independent stretches); "
+            f"(95 % {e.low:+.3f} to {e.high:+.3f}, n {e.n}, {e.n_clusters} blocks of days); "
             f"the lower bound must be above {self.above:g}."
         )
 
 
 WORDS = {
     "trip_r": "net result of a round trip, in units of its risk,",
+    "result": "net result of an episode, in allowances,",
     "breach_rate_below_previous": "breach rate saved against the policy it began with",
     "pass_rate_above_random": "pass rate above random entry at the same frequency",
-    "none": "",
 }
 ADVICE = {
     "trip_r": "No entry edge shows on held-out days. Try more training steps or history, another "
     "bracket (--stop-atr, --target-r) or lower costs; or accept that these bars hold no edge.",
-    "breach_rate_below_previous": "Managing positions did not keep more accounts alive. Try more "
-    "steps in this phase, or more compliance episodes in its mix.",
+    "result": "Under the real floor and clock the policy does not earn on held-out days. Try more "
+    "steps or history; or accept that these bars hold no edge.",
+    "breach_rate_below_previous": "Managing positions loses more accounts than leaving them alone. "
+    "Try more steps in this phase, or more compliance episodes in its mix.",
     "pass_rate_above_random": "The account phase does no better than chance on held-out slices. "
     "Try more steps or more history; or accept that these bars hold no edge.",
-    "none": "",
 }
 
 
@@ -88,7 +93,7 @@ def trip_r_estimate(episodes: Episodes, clusters: NDArray[Any]) -> Estimate:
     return mean_interval(ratio + (total - ratio * trips) / trips.mean(), clusters)
 
 
-def pass_gate(
+def pass_gates(
     prepared: Prepared,
     params: TaskParams,
     phase: Phase,
@@ -100,59 +105,84 @@ def pass_gate(
     timesteps: int,
     seed: int,
     n: int,
-) -> tuple[GateResult, EvaluationTable]:
+) -> tuple[list[GateResult], EvaluationTable]:
     """Tests a phase on the gate slices.
 
     Args:
         prepared: the markets.
         params: constants of the phase.
         phase: row of the curriculum.
-        split: the cut of time.
+        split: the cut of time; only `gate` is touched.
         greedy: the agent's rule.
         network: the agent's parameters now.
         previous: its parameters at the start of the phase.
         timesteps: training steps so far.
         seed: of starts and draws.
-        n: episodes.
+        n: episodes of gates that are not single sessions.
 
     Returns:
-        The result and the agent's (and baseline's) rows on the gate slices.
+        The results, and the rows of all policies that were played.
     """
-    measure = phase.gate.measure
     label = Label(timesteps=timesteps, phase=phase.name, seed=seed)
-    starts = gate_starts(prepared, phase, split, n=n, seed=seed)
-    names = ("random entry",) if measure in ("trip_r", "pass_rate_above_random") else ()
-    table, episodes = judge(prepared, params, greedy, network, starts, label, baselines=names)
-    estimate = None
-    if measure == "trip_r":
-        estimate = trip_r_estimate(episodes["agent"], starts.day)
-    elif measure != "none":
-        if measure == "breach_rate_below_previous":
-            begun = begin_at(params, starts)
-            old = scripted(PolicyKind.AGENT, previous)
-            other = play_episodes(params, greedy, old, begun, seed=seed)
-            wanted, sign = Outcome.BREACHED, -1
-        else:
-            other, wanted, sign = episodes["random entry"], Outcome.PASSED, 1
-        mine = episodes["agent"].sim.outcome == wanted
-        theirs = other.sim.outcome == wanted
-        first, second = (mine, theirs) if sign > 0 else (theirs, mine)
-        estimate = paired_difference(
-            first, second, clusters_by_span(starts.day, prepared.span_days), is_serial=True
+    extra = {"previous": scripted(PolicyKind.AGENT, previous)}
+    results: list[GateResult] = []
+    tables: list[EvaluationTable] = []
+    for days in dict.fromkeys(gate.days for gate in phase.gate):
+        starts = gate_starts(prepared, split, days, n=n, seed=seed)
+        table, episodes = judge(
+            prepared,
+            params,
+            greedy,
+            network,
+            starts,
+            label,
+            baselines=("random entry",),
+            extra=extra,
         )
-    is_passed = estimate is None or estimate.low > phase.gate.above
-    return GateResult(
-        phase=phase.name,
-        measure=measure,
-        estimate=estimate,
-        above=phase.gate.above,
-        is_passed=is_passed,
-        advice="" if is_passed else ADVICE[measure],
-    ), table
+        tables.append(table)
+        for gate in phase.gate:
+            if gate.days == days:
+                found = measure(gate, prepared, episodes, starts, int(params.bracket.unit_mills))
+                results.append(
+                    GateResult(
+                        phase=phase.name, measure=gate.measure, estimate=found, above=gate.above
+                    )
+                )
+    return results, join_tables(tables)
 
 
-def gate_starts(prepared: Prepared, phase: Phase, split: Split, *, n: int, seed: int) -> Starts:
-    """Returns single sessions for a phase that tests entries, whole evaluations for the others."""
-    if phase.gate.measure == "trip_r":
+def measure(
+    gate: Gate,
+    prepared: Prepared,
+    episodes: dict[str, Episodes],
+    starts: Starts,
+    unit_mills: int,
+) -> Estimate:
+    """Computes one gate's measure with its interval."""
+    agent = episodes[AGENT]
+    span = prepared.span_days if gate.days is None else max(gate.days, 1)
+    clusters = clusters_by_span(starts.day, span)
+    is_serial = gate.days != 0
+    if gate.measure == "trip_r":
+        return trip_r_estimate(agent, clusters)
+    if gate.measure == "result":
+        net = (agent.equity.astype(np.int64) - int(prepared.rules.start_balance)) / unit_mills
+        return mean_interval(net, clusters, is_serial=is_serial)
+    if gate.measure == "breach_rate_below_previous":
+        mine, theirs = (
+            episodes[name].sim.outcome == Outcome.BREACHED for name in (AGENT, "previous")
+        )
+        return paired_difference(theirs, mine, clusters, is_serial=is_serial)
+    mine, theirs = (
+        episodes[name].sim.outcome == Outcome.PASSED for name in (AGENT, "random entry")
+    )
+    return paired_difference(mine, theirs, clusters, is_serial=is_serial)
+
+
+def gate_starts(prepared: Prepared, split: Split, days: int | None, *, n: int, seed: int) -> Starts:
+    """Returns where a gate's episodes begin and end on the gate slices."""
+    if days == 0:
         return day_starts(prepared, split.gate)
-    return evaluation_starts(prepared, split.gate, n=n, span_days=prepared.span_days, seed=seed)
+    span = prepared.span_days if days is None else days
+    starts = evaluation_starts(prepared, split.gate, n=n, span_days=span, seed=seed)
+    return starts if days is None else shorten(prepared, starts, days)

@@ -20,7 +20,7 @@ from passline.task.actions import N_ACTIONS, action_index
 from passline.task.env import EnvState, TaskParams, act_on, close_windows, observe
 from passline.task.reward import reward_terms, total_reward
 
-__all__ = ["MAX_DAYS", "Episodes", "play_episodes"]
+__all__ = ["FIRST_ENTRY", "MAX_DAYS", "Episodes", "play_episodes"]
 
 MAX_DAYS = 48
 """Trading days of an episode whose closes are kept."""
@@ -40,7 +40,7 @@ class Episodes(NamedTuple):
         equity: at the end, mills [N].
         reward: sum of rewards, float32 [N].
         length: bars walked [N].
-        n_days: trading days begun [N].
+        n_days: trading days begun, that of the first bar included [N].
         n_trips: finished round trips [N].
         sum_r: sum of their net results in units of risk, float32 [N].
         n_invalid: masked actions sent [N].
@@ -153,7 +153,7 @@ def _blank(params: TaskParams, env: EnvState) -> Episodes:
         equity=equity,
         reward=none,
         length=zero,
-        n_days=zero,
+        n_days=(env.sim.day == env.sim.first_day).astype(jnp.int32),
         n_trips=zero,
         sum_r=none,
         n_invalid=zero,

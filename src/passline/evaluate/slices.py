@@ -4,6 +4,7 @@ Time is cut, never shuffled: training first, then the gate slices, then the test
 embargo between them, so that no training episode touches a bar that a verdict is spoken on.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,16 @@ from passline.errors import ConfigError
 from passline.sim.layout import BarFlag
 from passline.task.prepare import Prepared
 
-__all__ = ["Slice", "SliceConfig", "Split", "Starts", "day_starts", "evaluation_starts", "split"]
+__all__ = [
+    "Slice",
+    "SliceConfig",
+    "Split",
+    "Starts",
+    "day_starts",
+    "evaluation_starts",
+    "shorten",
+    "split",
+]
 
 I64 = NDArray[np.int64]
 Ranges = list[tuple[int, int]]
@@ -205,9 +215,17 @@ def day_starts(prepared: Prepared, slices: Sequence[Slice]) -> Starts:
     following = np.r_[starts.bar[1:], starts.end_bar[-1:]]
     is_next = following > starts.bar
     end = np.where(is_next, np.minimum(following, starts.end_bar), starts.end_bar)
-    return Starts(
-        bar=starts.bar, end_bar=end, slice=starts.slice, market=starts.market, day=starts.day
-    )
+    return dataclasses.replace(starts, end_bar=end)
+
+
+def shorten(prepared: Prepared, starts: Starts, days: int) -> Starts:
+    """Returns the starts with episodes of at most `days` calendar days from their first day."""
+    tape_day = prepared.compiled.tape.day
+    ends = []
+    for bar, end, day in zip(starts.bar, starts.end_bar, starts.day, strict=True):
+        stop = bar + 1 + np.searchsorted(tape_day[bar + 1 : end + 1], day + days)
+        ends.append(max(int(stop) - 1, int(bar) + 1))
+    return dataclasses.replace(starts, end_bar=np.array(ends, np.int64))
 
 
 def _make_starts(

@@ -17,7 +17,7 @@ import numpy as np
 import safetensors.numpy
 
 from passline.errors import CheckpointError, ConfigError
-from passline.evaluate.gates import GateResult, pass_gate
+from passline.evaluate.gates import GateResult, pass_gates
 from passline.evaluate.slices import Split
 from passline.evaluate.table import EvaluationTable
 from passline.learn import network
@@ -46,7 +46,7 @@ from passline.task.phases import Phase, budget_steps
 from passline.task.prepare import OBSERVATION_NAMES, Prepared, phase_params
 from passline.task.reward import REWARD_TERMS
 
-__all__ = ["CurriculumConfig", "Trained", "Watcher", "load_network", "train_curriculum"]
+__all__ = ["CurriculumConfig", "Progress", "Trained", "Watcher", "load_network", "train_curriculum"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,8 @@ class Watcher(Protocol):
         """Takes the scalars of one update."""
         ...
 
-    def on_gate(self, result: GateResult, table: EvaluationTable) -> None:
-        """Takes a gate's result and the episodes it rests on."""
+    def on_gates(self, results: list[GateResult], table: EvaluationTable) -> None:
+        """Takes the results of a phase's gates and the episodes they rest on."""
         ...
 
 
@@ -179,7 +179,7 @@ def train_curriculum(
             update, params, phase, ppo, config, saved, cursor, budgets[index], total, watcher,
             checkpoints,
         )  # fmt: skip
-        result, table = pass_gate(
+        results, table = pass_gates(
             prepared,
             params,
             phase,
@@ -191,16 +191,17 @@ def train_curriculum(
             seed=config.seed + 7919 * (index + 1),
             n=config.n_gate_episodes,
         )
-        watcher.on_gate(result, table)
-        gates.append(result)
+        watcher.on_gates(results, table)
+        gates += results
+        failed = next((result for result in results if not result.is_passed), None)
         is_last = index == len(phases) - 1
-        if not result.is_passed and not forced and not is_last:
+        if failed is not None and not forced and not is_last:
             return Trained(
                 network=saved.state.params,
                 step=cursor.step,
                 phase=phase,
                 gates=tuple(gates),
-                stopped_at=result,
+                stopped_at=failed,
             )
         cursor.phase, cursor.update = index + 1, 0
     return Trained(

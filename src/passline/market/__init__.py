@@ -1,1 +1,1 @@
-"""Facts about instruments and time: contracts, calendar, bars, file formats, the built-in market."""
+"""Facts about instruments and time: contracts, calendar, bars, formats, the built-in market."""

@@ -1,1 +1,1 @@
-"""The account simulator: fills, ledger and rules in whole ticks and mills. Knows nothing of learning."""
+"""The account simulator: fills, ledger and rules in whole ticks and mills; no learning."""

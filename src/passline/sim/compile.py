@@ -31,9 +31,11 @@ from passline.sim.layout import (
 __all__ = [
     "CompiledTape",
     "Costs",
+    "check_range",
     "compile_markets",
     "compile_rules",
     "compile_tape",
+    "flat_by_ns",
     "join_tapes",
 ]
 
@@ -322,7 +324,7 @@ def check_range(tape: CompiledTape, markets: Markets, rulebook: Rulebook) -> Non
         if largest * per_contract > room:
             raise SimulationError(
                 f"{rulebook.id}: {largest} contracts over the widest session of market {market} "
-                f"({widest:,} ticks) could move {largest * per_contract / 1000:,.0f} USD, more than "
-                f"the {room / 1000:,.0f} USD the simulator counts exactly. Drop that day, or use a "
+                f"({widest:,} ticks) could move {largest * per_contract / 1000:,.0f} USD, more "
+                f"than the {room / 1000:,.0f} USD the simulator counts exactly. Drop that day, or use a "
                 f"smaller book (at most {room // per_contract} contracts)."
             )

@@ -37,7 +37,7 @@ def reaches_target(account: Account, terms: Terms, rules: Rules, price: Array) -
 
 
 def raise_mark(account: Account, terms: Terms, rules: Rules, price: Array, where: Array) -> Account:
-    """Marks open positions at `price` in lanes `where`: peak, floor, and the round trip's extremes."""
+    """Marks open positions at `price` in lanes `where`: peak, floor, the round trip's extremes."""
     equity = equity_at(account, terms, price)
     peak, floor, is_locked = raise_peak(
         rules, account.peak, account.floor, account.is_locked, equity, where

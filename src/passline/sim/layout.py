@@ -145,7 +145,7 @@ class BarFlag(IntFlag):
     TRADABLE = 2
     """Lies in a session and ends at or before its flat-by time: a position may be open in it."""
     FLAT = 4
-    """Last TRADABLE bar of its session on this tape: an open position is liquidated at its close."""
+    """Last TRADABLE bar of its session on this tape: a position is liquidated at its close."""
     DAY_CLOSE = 8
     """The day is settled at the close of this bar."""
     CAN_ENTER = 16
@@ -216,7 +216,7 @@ class Rules(NamedTuple):
         best_day_den: see best_day_num.
         best_day_strict: 1 if the comparison is strict (<).
         time_limit_days: calendar days from the first trading day; NEVER if none.
-        late_flat_fails: 1 if a position at the flat-by close fails the account, 0 if it is only recorded.
+        late_flat_fails: 1 if a position at the flat-by close fails the account, 0 if it is noted.
         max_stop_per_target: an entry's stop may be at most this many times its target; 0: no rule.
         path_rule: PathRule.
         target_through: ticks beyond a target's limit price that fill it; 1, or 0 for a touch.
@@ -351,7 +351,7 @@ class Events(NamedTuple):
         trip_net: net result of the round trip that ended, costs included, mills [L].
         trip_risk: its initial risk, mills; 0 if it had no stop [L].
         is_ambiguous: the two paths of the bar ended differently [L].
-        equity: balance + open P&L at the close of the bar (at the end of the account if it ended) [L].
+        equity: balance + open P&L at the close of the bar (or at the end of the account) [L].
         is_new_day: the bar opened a new trading day for the account [L].
         is_day_close: the day was settled [L].
     """

@@ -43,7 +43,7 @@ class Terms(NamedTuple):
 
 
 class Account(NamedTuple):
-    """What a path through a bar can change; fields as in layout.State, the exit as in layout.Events."""
+    """What a path through a bar can change; fields as in layout.State and layout.Events."""
 
     balance: Array
     peak: Array

@@ -30,7 +30,7 @@ def raise_peak(
 
 
 def pick_tier(rules: Rules, profit: Array, held: Array) -> tuple[Array, Array, Array]:
-    """Returns tier [L], size limit [L] and daily limit [L] for a profit at the last close, mills."""
+    """Returns tier, size limit and daily limit [L] for a profit at the last close, mills."""
     reached = jnp.sum(profit[..., None] >= rules.tier_profit, axis=-1, dtype=jnp.int32) - 1
     tier = jnp.where(rules.tier_latched == 1, jnp.maximum(reached, held), reached)
     return tier, rules.tier_units[tier], rules.tier_daily_limit[tier]

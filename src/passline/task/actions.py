@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from passline.sim.layout import AnyArray, Markets, OrderKind, Orders, State
+from passline.sim.layout import AnyArray, Markets, OrderKind, Orders, Rules, State
 from passline.sim.orders import can_break_even, can_enter
 
 __all__ = [
@@ -104,6 +104,7 @@ def order_of(bracket: Bracket, markets: Markets, state: State, action: Array, at
 def action_mask(
     bracket: Bracket,
     markets: Markets,
+    rules: Rules,
     state: State,
     allowed: Array,
     *,
@@ -119,6 +120,7 @@ def action_mask(
     Args:
         bracket: of the phase.
         markets: constants [M].
+        rules: the rulebook, for what it demands of a bracket.
         state: accounts [L].
         allowed: what the phase allows, bool [A].
         close: close of the bar, ticks [L].
@@ -128,11 +130,14 @@ def action_mask(
     Returns:
         bool [L, A].
     """
-    stop, _ = distances(bracket, atr)
+    stop, target = distances(bracket, atr)
     contracts = sizes(bracket, stop, markets.tick_mills[state.market])
     is_open = state.qty != 0
+    ratio = rules.max_stop_per_target
+    is_bracket_allowed = (ratio == 0) | (stop <= ratio * target)
     entries: Sequence[Array] = [
         can_enter(markets, state, flags, contracts[i])
+        & is_bracket_allowed
         & (True if i == 0 else contracts[i] > contracts[i - 1])
         for i in range(N_SIZES)
     ]

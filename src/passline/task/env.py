@@ -28,7 +28,7 @@ from passline.task.actions import Bracket, action_mask, order_of
 from passline.task.episodes import Mix, draw_episodes
 from passline.task.reward import RewardWeights, reward_terms, total_reward
 
-__all__ = ["EnvState", "TaskParams", "act_on", "begin", "observe", "reset", "step"]
+__all__ = ["EnvState", "TaskParams", "act_on", "begin", "close_windows", "observe", "reset", "step"]
 
 N_DONE_REASONS = len(DoneReason)
 
@@ -155,6 +155,7 @@ def observe(params: TaskParams, state: EnvState) -> tuple[Array, Array]:
     mask = action_mask(
         params.bracket,
         params.markets,
+        params.rules,
         sim,
         params.allowed,
         close=facts.close,
@@ -200,6 +201,7 @@ def step(
     mask = action_mask(
         params.bracket,
         params.markets,
+        params.rules,
         before,
         params.allowed,
         close=facts.close,

@@ -77,14 +77,23 @@ class Component:
             )
         if self.weight < 0:
             raise ConfigError(f"mix.{self.name}: weight was {self.weight}; it must be at least 0.")
-        if not 0 <= self.giveback[0] <= self.giveback[1] < 1:
+        if not 0 <= self.position <= 1:
             raise ConfigError(
-                f"mix.{self.name}: giveback was {self.giveback}; allowed: 0 to below 1."
+                f"mix.{self.name}: position was {self.position}; allowed: 0 to 1, a probability."
             )
-        if not 0 <= self.progress[0] <= self.progress[1] < 1:
-            raise ConfigError(
-                f"mix.{self.name}: progress was {self.progress}; allowed: 0 to below 1."
-            )
+        for field in ("minutes", "progress", "giveback", "day_loss"):
+            bounds = getattr(self, field)
+            if not isinstance(bounds, tuple) or len(bounds) != 2:
+                raise ConfigError(
+                    f"mix.{self.name}: {field} was {bounds}; it needs two numbers, lowest first."
+                )
+            top = ALL_BARS if field == "minutes" else 1
+            if not 0 <= bounds[0] <= bounds[1] < top:
+                allowed = "0 or more" if field == "minutes" else "0 to below 1"
+                raise ConfigError(
+                    f"mix.{self.name}: {field} was {list(bounds)}; allowed: {allowed}, lowest "
+                    "first."
+                )
 
 
 class Mix(NamedTuple):
@@ -306,9 +315,8 @@ def open_position(
     ahead = jnp.round((u[8] * 2.4 - 0.9) * stop.astype(jnp.float32)).astype(jnp.int32)
     ahead = jnp.clip(ahead, 1 - stop, target - 1)
     pnl = contracts * ahead * tick_mills
-    is_tradable = (tape.flags[state.bar] & BarFlag.CAN_ENTER) != 0
-    near_flat = (tape.flags[state.bar] & (BarFlag.TRADABLE | BarFlag.FLAT)) == BarFlag.TRADABLE
-    opens = (u[6] < mix.position[component]) & (is_tradable | near_flat)
+    may_hold = (tape.flags[state.bar] & (BarFlag.TRADABLE | BarFlag.FLAT)) == BarFlag.TRADABLE
+    opens = (u[6] < mix.position[component]) & may_hold
     opens &= state.balance - jnp.abs(pnl) > state.floor
     entry = close - side * ahead
 

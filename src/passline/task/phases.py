@@ -16,13 +16,23 @@ from passline.task.actions import KINDS, N_SIZES, SIZES
 from passline.task.episodes import Component
 from passline.task.reward import REWARD_TERMS, RewardWeights
 
-__all__ = ["GATE_MEASURES", "Gate", "Phase", "allowed_actions", "load_phases", "phase_rules"]
+__all__ = [
+    "GATE_MEASURES",
+    "Gate",
+    "Phase",
+    "allowed_actions",
+    "budget_steps",
+    "load_phases",
+    "phase_rules",
+    "reward_weights",
+]
 
 PHASES_FILE = Path(__file__).parent / "phases.toml"
-GATE_MEASURES = ("trip_r", "breach_rate_below_previous", "pass_rate_above_random", "none")
-"""trip_r: mean net result of round trips in units of risk. breach_rate_below_previous: breach rate
-of the policy the phase began with minus this one's, under the phase's rules, same starts.
-pass_rate_above_random: pass rate minus that of random entry at the same frequency, same starts."""
+GATE_MEASURES = ("trip_r", "result", "breach_rate_below_previous", "pass_rate_above_random")
+"""trip_r: mean net result of round trips in units of risk. result: mean net result of an episode in
+allowances. breach_rate_below_previous: breach rate of the policy the phase began with minus this
+one's, under the phase's rules, same starts. pass_rate_above_random: pass rate minus that of random
+entry at the same frequency, same starts."""
 RELAXABLE = {
     "floor": ("off",),
     "target": ("off",),
@@ -41,10 +51,12 @@ class Gate:
     Attributes:
         measure: one of GATE_MEASURES.
         above: the lower 95 % bound of the measure must lie above this.
+        days: length of its episodes, calendar days; 0: one session; None: whole evaluations.
     """
 
     measure: str
     above: float
+    days: int | None = None
 
     def __post_init__(self) -> None:
         """Refuses a measure that nobody computes."""
@@ -68,7 +80,7 @@ class Phase:
         gamma: discount per decision.
         reward: weights of reward terms by name; terms not named weigh 0.
         rules: rules taken away or relaxed, by name.
-        gate: what must be shown before the next phase.
+        gate: everything that must be shown before the next phase.
         mix: kinds of episodes.
     """
 
@@ -81,22 +93,29 @@ class Phase:
     gamma: float
     reward: Mapping[str, float]
     rules: Mapping[str, str]
-    gate: Gate
+    gate: tuple[Gate, ...]
     mix: tuple[Component, ...]
 
     def __post_init__(self) -> None:
         """Refuses names that do not exist, each with what is allowed."""
         kinds = {kind.name.lower() for kind in OrderKind}
-        _require_known(f"phase '{self.name}'.actions", self.actions, kinds)
-        _require_known(f"phase '{self.name}'.reward", self.reward, set(REWARD_TERMS))
-        _require_known(f"phase '{self.name}'.rules", self.rules, set(RELAXABLE))
+        _require_known("actions", self.actions, kinds)
+        _require_known("reward", self.reward, set(REWARD_TERMS))
+        _require_known("rules", self.rules, set(RELAXABLE))
         for key, value in self.rules.items():
-            _require_known(f"phase '{self.name}'.rules.{key}", [value], set(RELAXABLE[key]))
+            _require_known(f"rules.{key}", [value], set(RELAXABLE[key]))
         if "hold" not in self.actions:
-            raise ConfigError(f"phase '{self.name}'.actions: 'hold' must always be allowed.")
+            raise ConfigError(f"actions: 'hold' must always be allowed.")
         if not self.sizes or not set(self.sizes) <= set(range(1, N_SIZES + 1)):
+            raise ConfigError(f"sizes was {list(self.sizes)}; allowed: 1 to {N_SIZES}.")
+        if not self.budget_share > 0:
+            raise ConfigError(f"budget_share was {self.budget_share}; it must be above 0.")
+        if not 0 < self.gamma <= 1:
+            raise ConfigError(f"gamma was {self.gamma}; allowed: above 0 to 1.")
+        if len(self.entropy) != 2 or min(self.entropy) < 0:
             raise ConfigError(
-                f"phase '{self.name}'.sizes was {list(self.sizes)}; allowed: 1 to {N_SIZES}."
+                f"entropy was {list(self.entropy)}; it needs two numbers of at "
+                "least 0, at the start and at the end."
             )
 
 
@@ -122,10 +141,17 @@ def load_phases(path: Path | None = None) -> tuple[Phase, ...]:
     rows = raw.get("phase")
     if not isinstance(rows, list) or not rows:
         raise ConfigError(f"{file.name}: no [[phase]] found; the curriculum needs at least one.")
-    return tuple(_read_phase(row, file.name) for row in rows)
+    phases = tuple(_read_phase(row, file.name) for row in rows)
+    names = [phase.name for phase in phases]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"{file.name}: phase names given twice: {', '.join(twice)}.")
+    return phases
 
 
-def _read_phase(row: dict[str, Any], file: str) -> Phase:
+def _read_phase(row: Any, file: str) -> Phase:
+    if not isinstance(row, dict):
+        raise ConfigError(f"{file}: phase was {row!r}; each phase is a table, [[phase]].")
     fields = {f.name for f in dataclasses.fields(Phase)}
     where = f"{file}: phase '{row.get('name', '?')}'"
     if set(row) != fields:
@@ -138,15 +164,19 @@ def _read_phase(row: dict[str, Any], file: str) -> Phase:
                 "actions": tuple(row["actions"]),
                 "sizes": tuple(row["sizes"]),
                 "entropy": tuple(row["entropy"]),
-                "gate": Gate(**row["gate"]),
+                "gate": tuple(Gate(**item) for item in row["gate"]),
                 "mix": tuple(_read_component(item) for item in row["mix"]),
             }
         )
     except TypeError as error:
         raise ConfigError(f"{where}: {error}.") from error
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
-def _read_component(item: dict[str, Any]) -> Component:
+def _read_component(item: Any) -> Component:
+    if not isinstance(item, dict):
+        raise TypeError(f"mix held {item!r}; each kind of episode is a table, [[phase.mix]]")
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in item.items()}
     return Component(**values)
 

@@ -1,0 +1,1 @@
+"""Plugs without arithmetic: other libraries' interfaces over the one environment."""
