@@ -183,7 +183,7 @@ def _facts(story: dict[str, Any]) -> list[tuple[str, str]]:
         ("equity", f"{_money(story['equity_usd'])} USD" if story["open_position"] else ""),
         ("peak", f"{_money(story['peak_usd'])} USD"),
         ("floor", f"{_money(story['floor_usd'])} USD"),
-        ("ambiguous", f"{story['ambiguous_bars']:,} bars, path {_words(story['path'])}"),
+        ("path", f"{_words(story['path'])}; ambiguous bars: {story['ambiguous_bars']:,}"),
         ("undecided", _undecided(story)),
         ("rulebook", story["rulebook"]),
         ("contract", f"{story['contract']}, {costs}"),

@@ -149,7 +149,12 @@ def play(
     story |= _extras(table, journal, config)
     if config.path == "worst":
         story |= _other_path(table, journal)
-    story["notes"] = [*_book_notes(rulebook), *_moved_notes(placed, file), *_seconds_notes(used)]
+    story["notes"] = [
+        *_book_notes(rulebook),
+        *_moved_notes(placed, file),
+        *_seconds_notes(used),
+        *_end_notes(table, journal),
+    ]
     return story
 
 
@@ -397,6 +402,19 @@ def _seconds_notes(used: Counter[str]) -> list[str]:
     return [
         f"{used['as a whole']:,} of {used.total():,} bars in which prices mattered were walked as "
         "a whole, the worse path kept: their seconds are missing or do not make up the bar exactly"
+    ]
+
+
+def _end_notes(table: _Table, journal: Journal) -> list[str]:
+    """Returns whether a position was closed only because the bars end."""
+    last = len(table.bars) - 1
+    trips = journal.round_trips
+    is_cut = bool(trips) and trips[-1].exit_bar == last and trips[-1].reason == FillReason.LATE_FLAT
+    if not is_cut or not table.compiled.minutes_to_flat[last]:
+        return []
+    return [
+        f"the bars end at {_close_text(table, last)}, before flat-by; the open position was closed "
+        "there as a late flat"
     ]
 
 
