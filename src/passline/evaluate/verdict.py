@@ -103,10 +103,17 @@ def final_phase(table: EvaluationTable) -> str:
 
 
 def last_evaluations(table: EvaluationTable, *, phase: str, path: str = "worst") -> EvaluationTable:
-    """Returns each policy's latest evaluation in a phase, under one path rule."""
+    """Returns each policy's latest evaluation in a phase, under one path rule.
+
+    Only the slices of the agent's latest evaluation count, so that what was played for a gate is
+    never set against what was played for the verdict.
+    """
     rows = table.where(phase=phase, path=path)
-    if not len(rows):
-        return rows
+    agent = rows.where(policy=AGENT)
+    if not len(agent):
+        return agent
+    latest = agent.select(agent.evaluation == agent.evaluation.max())
+    rows = rows.select(np.isin(rows.slice, latest.slice))
     parts = []
     for policy in sorted(set(rows.policy.tolist())):
         own = rows.where(policy=policy)

@@ -325,6 +325,6 @@ def check_range(tape: CompiledTape, markets: Markets, rulebook: Rulebook) -> Non
             raise SimulationError(
                 f"{rulebook.id}: {largest} contracts over the widest session of market {market} "
                 f"({widest:,} ticks) could move {largest * per_contract / 1000:,.0f} USD, more "
-                f"than the {room / 1000:,.0f} USD the simulator counts exactly. Drop that day, or use a "
-                f"smaller book (at most {room // per_contract} contracts)."
+                f"than the {room / 1000:,.0f} USD the simulator counts exactly. Drop that day, or "
+                f"use a smaller book (at most {room // per_contract} contracts)."
             )

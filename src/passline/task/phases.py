@@ -105,7 +105,7 @@ class Phase:
         for key, value in self.rules.items():
             _require_known(f"rules.{key}", [value], set(RELAXABLE[key]))
         if "hold" not in self.actions:
-            raise ConfigError(f"actions: 'hold' must always be allowed.")
+            raise ConfigError("actions: 'hold' must always be allowed.")
         if not self.sizes or not set(self.sizes) <= set(range(1, N_SIZES + 1)):
             raise ConfigError(f"sizes was {list(self.sizes)}; allowed: 1 to {N_SIZES}.")
         if not self.budget_share > 0:
