@@ -1,6 +1,7 @@
 """Passing quiet bars in one go leaves the account as walking each of them does."""
 
 import random
+from collections.abc import Callable
 from functools import cache
 
 import jax
@@ -50,6 +51,22 @@ def few_orders(rng: random.Random) -> dict[int, Orders]:
     }
 
 
+def seconds_of(tape: Tape, seed: int) -> Callable[[int], list[tuple[int, ...]]]:
+    """Seconds of every other bar, on a path from open to close by way of its high and low."""
+
+    def inside(bar: int) -> list[tuple[int, ...]]:
+        rng = random.Random(f"{seed} {bar}")
+        if rng.random() < 0.5:
+            return []
+        first, high, low, last = (int(column[bar]) for column in tape[:4])
+        turns = [(high, high, low, low), (low, high, low, high), (high,) * 4, (low,) * 4]
+        middle = turns[2:] if rng.random() < 0.5 else [rng.choice(turns[:2])]
+        rng.shuffle(middle)
+        return [(first,) * 4, *middle, (last,) * 4]
+
+    return inside
+
+
 @cache
 def both_walks(seed: int) -> tuple[list[Step], list[Step]]:
     """The same account with and without passing quiet bars."""
@@ -60,8 +77,9 @@ def both_walks(seed: int) -> tuple[list[Step], list[Step]]:
     if seed % 2:
         rules = rules._replace(allowance=rules.allowance * 20, late_flat_fails=np.int32(0))
     bar = rng.randrange(20)
-    every = list(walk(tape, markets, rules, orders, bar=bar, skips=False))
-    return every, list(walk(tape, markets, rules, orders, bar=bar))
+    inside = seconds_of(tape, seed) if seed % 3 == 0 else None
+    every = list(walk(tape, markets, rules, orders, bar=bar, inside=inside, skips=False))
+    return every, list(walk(tape, markets, rules, orders, bar=bar, inside=inside))
 
 
 @pytest.mark.parametrize("seed", range(60))
