@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from passline.errors import ConfigError
+from passline.market.clock import END_YEAR, FIRST_YEAR
 from passline.sim.layout import OrderKind
 
 __all__ = [
@@ -230,6 +231,8 @@ def _time_ns(text: str) -> int:
         ) from None
     if since is None:
         raise RowError(f"time {_short(text)} has no offset, such as -05:00 or Z")
+    if not FIRST_YEAR <= moment.year < END_YEAR:
+        raise RowError(f"time was {_short(text)}; years are {FIRST_YEAR} to {END_YEAR - 1}")
     return since // timedelta(microseconds=1) * 1_000
 
 
