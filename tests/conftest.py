@@ -1,6 +1,8 @@
 """What several rooms' tests share: the CPU as the device, and one small market, compiled once."""
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -8,13 +10,18 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 
+from passline.evaluate.slices import SliceConfig, Split, split
 from passline.market.synthetic import SyntheticConfig, SyntheticMarket, synthesize
 from passline.rulebook.catalog import load_rulebook
 from passline.sim.jit import sim_jit
 from passline.task import env
+from passline.task.env import TaskParams
+from passline.task.episodes import Component
 from passline.task.phases import Phase, load_phases
-from passline.task.prepare import Prepared, TaskConfig, prepare
+from passline.task.prepare import Prepared, TaskConfig, phase_params, prepare
 
+ParamsOf = Callable[[Prepared, Phase], TaskParams]
+N_COMPONENTS = 7
 FIRST_DATE, END_DATE = date(2024, 1, 2), date(2024, 6, 1)
 
 
@@ -38,8 +45,8 @@ def null_market() -> SyntheticMarket:
 
 @pytest.fixture(scope="session")
 def prepared(market: SyntheticMarket) -> Prepared:
-    """Under a book with an end-of-day floor, a best-day rule and two days at least."""
-    return prepare([market.bars], load_rulebook("topstep-combine-50k"), TaskConfig())
+    """Under a book whose floor trails open profit, with a target and thirty days."""
+    return prepare([market.bars], load_rulebook("apex-intraday-50k"), TaskConfig())
 
 
 @pytest.fixture(scope="session")
@@ -49,9 +56,24 @@ def tiered(market: SyntheticMarket) -> Prepared:
 
 
 @pytest.fixture(scope="session")
-def trailing(market: SyntheticMarket) -> Prepared:
-    """Under a book whose floor trails open profit."""
-    return prepare([market.bars], load_rulebook("apex-intraday-50k"), TaskConfig())
+def cut(prepared: Prepared) -> Split:
+    """Training, gate and test stretches; 26 sessions are the gate's."""
+    return split(prepared, SliceConfig(test_days=40, gate_days=36, embargo_days=5))
+
+
+@pytest.fixture(scope="session")
+def params_of(cut: Split) -> ParamsOf:
+    """Returns the constants of a phase over the training stretch.
+
+    Every phase gets as many kinds of episodes, so that compiled functions serve all of them.
+    """
+
+    def make(of: Prepared, phase: Phase) -> TaskParams:
+        missing = N_COMPONENTS - len(phase.mix)
+        spare = tuple(Component(name=f"spare{i}", weight=0.0) for i in range(missing))
+        return phase_params(of, replace(phase, mix=(*phase.mix, *spare)), cut.train)
+
+    return make
 
 
 @pytest.fixture(scope="session")
