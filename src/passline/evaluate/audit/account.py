@@ -175,6 +175,7 @@ class _Account:
         self.skipped: set[int] = set()
         self.ranges: dict[int, tuple[int, int]] = {}
         self.last_ns = 0
+        self.ceiling = 0
         self.costs = self._costs()
         self.pass_rules = [rule for rule in book.consistency if rule.scope == "pass"]
 
@@ -361,9 +362,12 @@ class _Account:
         top = self.walk.balance + high + sum(span[0 if is_worst else 1] for span in others)
         bottom = self.walk.balance + low + sum(span[1 if is_worst else 0] for span in others)
         top = max(top, bottom)
-        for equity, is_high in (
-            ((top, True), (bottom, False)) if is_worst else ((bottom, False), (top, True))
-        ):
+        self.ceiling = top
+        target = self.book.target
+        is_touch = target is not None and target.test == "touch"
+        is_top_first = is_worst and not (is_touch and bottom <= self.walk.floor)
+        marks = ((top, True), (bottom, False)) if is_top_first else ((bottom, False), (top, True))
+        for equity, is_high in marks:
             self._test(equity, event)
             if self.walk.outcome is not Outcome.OPEN or not self.open:
                 return
@@ -421,7 +425,7 @@ class _Account:
         """Returns the balance after closing all that is open at an equity, costs paid."""
         if not self.open:
             return equity
-        at = equity if event.kind is Kind.ENTRY else max(min(level, self.walk.balance), equity)
+        at = max(min(level, self.ceiling), equity) if event.kind is Kind.MARK else equity
         costs = sum(self.costs[trip] - half for trip, half in self.open.items())
         return at - costs
 

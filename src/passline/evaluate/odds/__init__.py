@@ -1,0 +1,1 @@
+"""Odds of passing and of being paid, by resampling the days that were traded."""

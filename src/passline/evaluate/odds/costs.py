@@ -1,0 +1,134 @@
+"""What lives cost and bring: prices, months, resets, activation, and the way to the first pass.
+
+Amounts are mills. A price that a book does not know counts as nothing and is named in `unknown`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from passline.evaluate.odds.lives import Results
+from passline.evaluate.odds.simulate import Lives, Plan
+
+__all__ = ["Costs", "WayToPass", "attempt_costs", "life_values", "way_to_pass"]
+
+I64 = NDArray[np.int64]
+
+_MONTH_DAYS = 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Costs:
+    """Prices of a plan, mills.
+
+    Attributes:
+        price: of the first attempt, or of each of its months.
+        again: of a further attempt: a reset where it is cheaper, else the price.
+        is_monthly: whether the price is paid every 30 days.
+        activation: paid once after a pass.
+        unknown: prices that the book does not know.
+    """
+
+    price: int
+    again: int
+    is_monthly: bool
+    activation: int
+    unknown: tuple[str, ...]
+
+    @classmethod
+    def of(cls, plan: Plan) -> "Costs":
+        """Returns the prices of a plan's evaluation."""
+        fees = plan.evaluation.fees
+        price = fees.price_mills or 0
+        reset = fees.reset_mills
+        return cls(
+            price=price,
+            again=price if reset is None or fees.price_mills is None else min(reset, price),
+            is_monthly=fees.billing == "monthly",
+            activation=fees.activation_mills or 0,
+            unknown=() if fees.price_mills is not None else ("price",),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WayToPass:
+    """The way to a first pass, attempt after attempt.
+
+    Attributes:
+        attempts: mean number of attempts, the passed one included; inf if none passes.
+        days: mean trading days.
+        calendar_days: mean calendar days.
+        cost_mills: mean cost, activation included; inf if none passes.
+        cost_median_mills: median cost.
+        cost_high_mills: cost that nine in ten ways stay below.
+        n_ways: ways found among the lives.
+    """
+
+    attempts: float
+    days: float
+    calendar_days: float
+    cost_mills: float
+    cost_median_mills: float
+    cost_high_mills: float
+    n_ways: int
+
+
+def attempt_costs(costs: Costs, evaluation: Results, *, is_first: bool) -> I64:
+    """Returns what each attempt costs, without activation; int64 [L]."""
+    entry = costs.price if is_first else costs.again
+    if not costs.is_monthly:
+        return np.full(len(evaluation.n_days), entry, np.int64)
+    months = (evaluation.calendar_days - 1) // _MONTH_DAYS
+    return entry + months * costs.price
+
+
+def way_to_pass(costs: Costs, evaluation: Results) -> WayToPass:
+    """Chains lives in the order of their numbers until one passes, again and again.
+
+    Lives are drawn independently, so each chain is one way; means are those of renewal theory,
+    E[x of an attempt] / P(pass).
+    """
+    is_pass = evaluation.is_pass
+    rate = float(is_pass.mean())
+    if rate == 0:
+        inf = float("inf")
+        return WayToPass(
+            attempts=inf,
+            days=inf,
+            calendar_days=inf,
+            cost_mills=inf,
+            cost_median_mills=inf,
+            cost_high_mills=inf,
+            n_ways=0,
+        )
+    last = np.flatnonzero(is_pass)
+    n = last[-1] + 1
+    way = np.r_[0, np.cumsum(is_pass[:n])[:-1]]
+    is_first = np.r_[True, is_pass[: n - 1]]
+    cost = np.where(
+        is_first,
+        attempt_costs(costs, evaluation, is_first=True)[:n],
+        attempt_costs(costs, evaluation, is_first=False)[:n],
+    )
+    total = np.bincount(way, weights=cost) + costs.activation
+    again = float(attempt_costs(costs, evaluation, is_first=False).mean())
+    return WayToPass(
+        attempts=1 / rate,
+        days=float(evaluation.n_days.mean()) / rate,
+        calendar_days=float(evaluation.calendar_days.mean()) / rate,
+        cost_mills=again / rate + (costs.price - costs.again) + costs.activation,
+        cost_median_mills=float(np.median(total)),
+        cost_high_mills=float(np.quantile(total, 0.9)),
+        n_ways=len(last),
+    )
+
+
+def life_values(costs: Costs, lives: Lives) -> I64:
+    """Returns what one attempt brings: payouts to the trader less all it cost; int64 [L]."""
+    value = -attempt_costs(costs, lives.evaluation, is_first=True)
+    passed = np.flatnonzero(lives.evaluation.is_pass)
+    value[passed] -= costs.activation
+    if lives.funded is not None:
+        value[passed] += lives.funded.net
+    return value
