@@ -242,3 +242,9 @@ def test_the_command(tmp_path: Path, passline_command: object) -> None:
     code, text, _ = passline_command("odds", write_run(tmp_path), *options, "--funded", "none")
     assert code == 0
     assert "no funded stage" in text
+
+
+def test_portions_of_lives_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = found().to_dict()
+    monkeypatch.setattr("passline.evaluate.odds.simulate._PORTION", 333)
+    assert found().to_dict() == whole

@@ -388,12 +388,8 @@ class _Account:
         """Tests the floor, then the daily limit, whichever a falling equity meets first."""
         day, walk = self.today, self.walk
         assert day is not None
-        day.high_equity = max(day.high_equity, equity)
-        day.low_equity = min(day.low_equity, equity)
-        if equity - walk.floor < day.cushion:
-            day.cushion, day.cushion_ns = equity - walk.floor, event.ns
-        self._see_limit(equity)
         level = None if day.daily_limit is None else day.open_balance - day.daily_limit
+        self._see(equity, level, event)
         if equity <= walk.floor and (level is None or self.is_locked_out or walk.floor >= level):
             self._breach(DoneReason.FLOOR, walk.floor, equity, event)
         elif level is not None and equity <= level and not self.is_locked_out:
@@ -459,6 +455,19 @@ class _Account:
             self.is_locked = True
         elif not self.is_locked:
             walk.floor = max(walk.floor, walk.peak - drawdown.allowance_mills)
+
+    def _see(self, equity: int, level: int | None, event: Event) -> None:
+        """Notes how near the day came to its rules; what is liquidated falls no further."""
+        day, walk = self.today, self.walk
+        assert day is not None
+        if event.kind is Kind.MARK:
+            stops = [walk.floor] if level is None or self.is_locked_out else [walk.floor, level]
+            equity = max(equity, min(max(stops), self.ceiling))
+        day.high_equity = max(day.high_equity, equity)
+        day.low_equity = min(day.low_equity, equity)
+        if equity - walk.floor < day.cushion:
+            day.cushion, day.cushion_ns = equity - walk.floor, event.ns
+        self._see_limit(equity)
 
     def _see_limit(self, equity: int) -> None:
         day = self.today

@@ -1,6 +1,6 @@
 """Whole lives: an evaluation, and the funded stage of those that pass, over drawn days.
 
-Lives are walked in portions that fit a processor's cache, on all processors; a portion's draws
+Lives are walked in portions on all processors, large enough for NumPy to leave the lock; draws
 depend on the lives' numbers alone, so neither changes a result.
 """
 
@@ -22,7 +22,7 @@ __all__ = ["Lives", "Plan", "live"]
 
 I64 = NDArray[np.int64]
 
-_PORTION = 8192
+_PORTION = 50_000
 _FUNDED_DAY = 2**20
 """Running number of the first day of the funded stage in the draws."""
 
