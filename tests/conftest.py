@@ -57,7 +57,7 @@ def tiered(market: SyntheticMarket) -> Prepared:
 
 @pytest.fixture(scope="session")
 def cut(prepared: Prepared) -> Split:
-    """Training, gate and test stretches; 26 sessions are the gate's."""
+    """Training, gate and test stretches; 24 sessions begin in the gate's."""
     return split(prepared, SliceConfig(test_days=40, gate_days=36, embargo_days=5))
 
 

@@ -8,8 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from passline.evaluate.rollout import Episodes
+from passline.sim.layout import OrderKind
+from passline.task.actions import action_index
 from passline.task.env import EnvState, TaskParams
+from passline.task.prepare import OBSERVATION_NAMES
 
+LONG, SHORT, CLOSE = action_index(OrderKind.LONG), action_index(OrderKind.SHORT), 1
 N_LANES = 16
 """Lanes of every driven batch, so that one compiled step serves all tests."""
 
@@ -61,6 +65,23 @@ def often_in(seed: int) -> Chooser:
         return np.where(rng.random(len(mask)) < np.where(can_enter, 0.5, 0.08), pick, 0)
 
     return choose
+
+
+def follow(network: Any, obs: Any, mask: Any) -> Any:
+    """An agent's rule without a network: enter with the score's sign, leave where it is small."""
+    score = obs @ network
+    action = jnp.where(score > 1.0, LONG, jnp.where(score < -1.0, SHORT, 0))
+    action = jnp.where((jnp.abs(score) < 0.1) & mask[:, CLOSE], CLOSE, action)
+    is_legal = jnp.take_along_axis(mask, action[:, None], axis=1)[:, 0]
+    return jnp.where(is_legal, action, 0).astype(jnp.int32)
+
+
+def score_of(**weights: float) -> Any:
+    """Weights of the observation's columns by name, for `follow`."""
+    vector = np.zeros(len(OBSERVATION_NAMES), np.float32)
+    for name, weight in weights.items():
+        vector[OBSERVATION_NAMES.index(name)] = weight
+    return jnp.asarray(vector)
 
 
 def drive(

@@ -209,7 +209,7 @@ def day_starts(prepared: Prepared, slices: Sequence[Slice]) -> Starts:
     opens = np.r_[(tape.flags[1:] & BarFlag.SESSION_START) != 0, False]
     chosen: list[tuple[int, int]] = []
     for number, part in enumerate(slices):
-        window = np.arange(part.first_bar, part.stop_bar)
+        window = np.arange(part.first_bar, min(part.stop_bar, part.end_bar))
         chosen += [(int(bar), number) for bar in window[opens[window]]]
     starts = _make_starts(prepared, slices, chosen)
     following = np.r_[starts.bar[1:], starts.end_bar[-1:]]
