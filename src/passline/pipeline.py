@@ -341,7 +341,8 @@ def judge_job(job: Job, trained: network.Params, phase: Phase, step: int) -> Ver
     extra = {"untrained": scripted(PolicyKind.AGENT, untrained_network(config.ppo))}
     if job.market is not None:
         extra |= _oracle(job, params, trained)
-    tables = []
+    tables: list[EvaluationTable] = []
+    flat: dict[str, Episodes] = {}
     for path in ("worst", "best"):
         label = Label(timesteps=step, phase=final.name, seed=TEST_SEED, path=path)
         table, episodes = judge(
@@ -353,8 +354,10 @@ def judge_job(job: Job, trained: network.Params, phase: Phase, step: int) -> Ver
             label,
             baselines=tuple(BASELINES),
             extra=extra,
+            known=flat,
         )
         tables.append(table)
+        flat = {"flat": episodes["flat"]}  # no path matters to an account without a position
         if path == config.task.path:
             _store_samples(job, params, trained, phase, starts, episodes[AGENT])
     whole = append_evaluation(job.run.path / EVALUATIONS, tables)

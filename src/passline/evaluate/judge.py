@@ -80,6 +80,7 @@ def judge(
     *,
     baselines: Sequence[str] = (),
     extra: dict[str, Policy] | None = None,
+    known: dict[str, Episodes] | None = None,
 ) -> tuple[EvaluationTable, dict[str, Episodes]]:
     """Plays the agent and baselines on the same starts.
 
@@ -92,6 +93,7 @@ def judge(
         label: what the rows share.
         baselines: names from BASELINES.
         extra: further policies by name, such as the oracle.
+        known: episodes that were played already and hold here too, by policy name.
 
     Returns:
         The rows of all policies, and their episodes by policy name.
@@ -106,7 +108,9 @@ def judge(
         policies[name] = scripted(BASELINES[name], network, entry_rate=rate, size_shares=shares)
     policies |= extra or {}
     for name, policy in policies.items():
-        if name != AGENT:
+        if known is not None and name in known:
+            episodes[name] = known[name]
+        elif name != AGENT:
             episodes[name] = play_episodes(params, greedy, policy, begun, seed=label.seed)
     rows = [rows_of(prepared, found, starts, name, label) for name, found in episodes.items()]
     return join_tables(rows), episodes

@@ -22,7 +22,7 @@ __all__ = ["fit_oracle"]
 
 THRESHOLDS = ((0.4, 0.0), (0.7, 0.0), (1.0, 0.0), (0.2, 0.04))
 """Drift that must be exceeded, in ticks and in average true ranges, summed."""
-N_FIT = 96
+N_FIT = 64
 
 
 def fit_oracle(

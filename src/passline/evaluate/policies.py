@@ -92,13 +92,15 @@ def choose(
         key: PRNG key of this step.
 
     Returns:
-        Action, int32 [L]; entries that are not legal fall back to HOLD.
+        Action, int32 [L]; what is not legal falls back to the first legal action: HOLD, or CLOSE
+        where a position must be closed for flat-by.
     """
     n_lanes = mask.shape[0]
 
     def legal(action: Array) -> Array:
         is_legal = jnp.take_along_axis(mask, action[:, None], axis=1)[:, 0]
-        return jnp.where(is_legal, action, 0).astype(jnp.int32)
+        first_legal = jnp.argmax(mask, axis=1)
+        return jnp.where(is_legal, action, first_legal).astype(jnp.int32)
 
     def sized(side: Array, u: Array) -> Array:
         size = jnp.sum(u >= policy.size_shares[:-1, None], axis=0, dtype=jnp.int32)
@@ -108,7 +110,7 @@ def choose(
         return legal(jnp.where(side == 0, 0, action))
 
     def flat() -> Array:
-        return jnp.zeros(n_lanes, jnp.int32)
+        return legal(jnp.zeros(n_lanes, jnp.int32))
 
     def random_legal() -> Array:
         u = jax.random.uniform(key, (n_lanes, N_ACTIONS))

@@ -55,6 +55,7 @@ class BarFacts(NamedTuple):
         flags: BarFlag bits; only CAN_ENTER is read.
         atr: average true range, ticks.
         minutes_to_flat: minutes from the close to flat-by.
+        is_closing: a position must be closed now to be flat in time.
         bar_minutes: length of a bar, minutes, float32.
         day: trading day.
     """
@@ -63,6 +64,7 @@ class BarFacts(NamedTuple):
     flags: Array
     atr: Array
     minutes_to_flat: Array
+    is_closing: Array
     bar_minutes: Array
     day: Array
 

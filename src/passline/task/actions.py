@@ -36,6 +36,7 @@ KINDS = (
     *[OrderKind.SHORT] * N_SIZES,
 )
 N_ACTIONS = len(KINDS)
+CLOSE = KINDS.index(OrderKind.CLOSE)
 FIRST_ENTRY = 5
 SIZES = (*[0] * FIRST_ENTRY, *range(N_SIZES), *range(N_SIZES))
 ACTION_NAMES = tuple(
@@ -111,11 +112,14 @@ def action_mask(
     close: Array,
     flags: Array,
     atr: Array,
+    is_closing: Array,
 ) -> Array:
-    """Tells which actions each account may take now; HOLD always is.
+    """Tells which actions each account may take now; at least one always is.
 
     A larger size that comes to no more contracts than the one below it is masked, so that a
-    decision is never counted twice.
+    decision is never counted twice. Shortly before flat-by an open position must be closed: where
+    the phase allows CLOSE at all, it is then the only legal action, and elsewhere HOLD always is
+    legal.
 
     Args:
         bracket: of the phase.
@@ -126,6 +130,7 @@ def action_mask(
         close: close of the bar, ticks [L].
         flags: BarFlag bits of the bar [L].
         atr: average true range, ticks [L].
+        is_closing: by the clock, this is the time to close for flat-by [L].
 
     Returns:
         bool [L, A].
@@ -141,12 +146,13 @@ def action_mask(
         & (True if i == 0 else contracts[i] > contracts[i - 1])
         for i in range(N_SIZES)
     ]
+    is_free = ~(is_closing & is_open & allowed[CLOSE])
     columns = [
-        jnp.ones_like(is_open),
+        is_free,
         is_open,
-        can_break_even(markets, state, close),
-        is_open & ~state.is_trailing & (state.trail_ticks > 0),
-        is_open & state.is_trailing,
+        is_free & can_break_even(markets, state, close),
+        is_free & is_open & ~state.is_trailing & (state.trail_ticks > 0),
+        is_free & is_open & state.is_trailing,
         *entries,
         *entries,
     ]

@@ -43,6 +43,7 @@ class TaskParams(NamedTuple):
         minutes_to_flat: minutes from each close to flat-by, int32 [B].
         market: index of each bar's market, int32 [B].
         bar_minutes: length of a bar, float32.
+        close_minutes: minutes before flat-by from which a position must be closed, int32.
         markets: constants [M].
         rules: the rulebook, as the phase applies it.
         bracket: distances and sizes.
@@ -57,6 +58,7 @@ class TaskParams(NamedTuple):
     minutes_to_flat: AnyArray
     market: AnyArray
     bar_minutes: AnyArray
+    close_minutes: AnyArray
     markets: Markets
     rules: Rules
     bracket: Bracket
@@ -137,6 +139,7 @@ def facts_at(params: TaskParams, bar: Array) -> BarFacts:
         flags=params.tape.flags[bar],
         atr=params.atr[bar],
         minutes_to_flat=params.minutes_to_flat[bar],
+        is_closing=params.minutes_to_flat[bar] <= params.close_minutes,
         bar_minutes=params.bar_minutes,
         day=params.tape.day[bar],
     )
@@ -161,6 +164,7 @@ def observe(params: TaskParams, state: EnvState) -> tuple[Array, Array]:
         close=facts.close,
         flags=facts.flags,
         atr=facts.atr,
+        is_closing=facts.is_closing,
     )
     return observation, mask
 
@@ -207,6 +211,7 @@ def step(
         close=facts.close,
         flags=facts.flags,
         atr=facts.atr,
+        is_closing=facts.is_closing,
     )
     equity_before = mark_to_close(params.tape, params.markets, before)
     sim, events, is_invalid = act_on(params, before, action, mask)

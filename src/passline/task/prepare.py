@@ -145,6 +145,7 @@ def prepare(bars: Sequence[Bars], rulebook: Rulebook, config: TaskConfig) -> Pre
         minutes_to_flat=compiled.minutes_to_flat,
         market=compiled.market,
         bar_minutes=np.float32(bars[0].bar_ns / 60e9),
+        close_minutes=np.asarray(closing_minutes(bars[0].bar_ns, rulebook), np.int32),
         markets=markets,
         rules=rules,
         bracket=bracket,
@@ -164,6 +165,16 @@ def prepare(bars: Sequence[Bars], rulebook: Rulebook, config: TaskConfig) -> Pre
         markets=markets,
         base=jax.tree.map(jnp.asarray, base),
     )
+
+
+def closing_minutes(bar_ns: int, rulebook: Rulebook) -> int:
+    """Returns how long before flat-by a position must be closed, minutes.
+
+    From the end of the entry window on, and early enough that the order fills at the open of the
+    last bar that ends in time.
+    """
+    bar_minutes = bar_ns / 60e9
+    return int(max(rulebook.clock.no_entry_minutes + bar_minutes, 2 * bar_minutes - 1))
 
 
 def limit_time(rules: Rules, config: TaskConfig) -> Rules:
