@@ -8,8 +8,9 @@ import click
 from passline.cli.output import json_option, print_facts, print_json, print_table
 from passline.errors import ConfigError
 from passline.evaluate.audit.formats import FORMATS, read_trips
+from passline.evaluate.odds.answer import Odds, OddsSettings, PathOdds
 from passline.evaluate.odds.days import SourceDays, days_from_run, days_from_trips
-from passline.evaluate.odds.estimate import Odds, OddsSettings, PathOdds, estimate_odds
+from passline.evaluate.odds.estimate import estimate_odds
 from passline.market.bars import Bars
 from passline.market.load.parquet import read_bars
 from passline.rulebook.catalog import load_rulebook

@@ -1,5 +1,6 @@
 """Vendors' exports, fabricated row by row in the columns that the vendors write."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,12 @@ from hypothesis import strategies as st
 from passline.errors import BarsError, PasslineError
 from passline.evaluate.audit.cells import find_root
 from passline.evaluate.audit.formats import FORMATS, read_trips
+from passline.evaluate.audit.judge import audit
 from passline.evaluate.audit.trips import UNKNOWN
 from passline.market.contracts import load_contracts
+from passline.rulebook.catalog import load_rulebook
+
+COMBINE = load_rulebook("topstep-combine-50k")
 
 NINJA = (
     "Trade number,Instrument,Account,Strategy,Market pos.,Qty,Entry price,Exit price,Entry time,"
@@ -247,4 +252,9 @@ def test_mangled_files_are_read_or_refused(
         return
     assert kind in FORMATS
     assert (trips.qty > 0).all()
+    try:
+        told = audit(trips, COMBINE).to_dict()
+    except PasslineError:
+        return
+    assert json.dumps(told, allow_nan=False)
     assert (trips.exit_ns >= trips.entry_ns).all()

@@ -8,16 +8,11 @@ import pytest
 from traders import coin, record
 
 from passline.errors import ConfigError, RunError
+from passline.evaluate.odds.answer import Odds, OddsSettings
 from passline.evaluate.odds.costs import Costs, life_values, way_to_pass
 from passline.evaluate.odds.days import days_from_run
 from passline.evaluate.odds.draws import Draws, resample_days, usual_block_days
-from passline.evaluate.odds.estimate import (
-    Odds,
-    OddsSettings,
-    _figure,
-    estimate_odds,
-    make_plan,
-)
+from passline.evaluate.odds.estimate import _figure, estimate_odds, make_plan
 from passline.evaluate.odds.lives import Ending, Results
 from passline.evaluate.odds.simulate import Lives, Plan, live
 from passline.evaluate.odds.stage import PathOrder
@@ -170,6 +165,8 @@ def test_settings_and_books_are_checked() -> None:
         estimate_odds(coin(0.5, 100), XFA)
     with pytest.raises(ConfigError, match=r"block length was 0\.5"):
         estimate_odds(coin(0.5, 100), COMBINE, None, replace(SMALL, block_days=0.5))
+    with pytest.raises(ConfigError, match=r"block length was 0"):
+        estimate_odds(coin(0.5, 100), COMBINE, None, replace(SMALL, block_days=0.0))
     with pytest.raises(ConfigError, match="size was 0"):
         estimate_odds(coin(0.5, 100), COMBINE, None, replace(SMALL, sizes=(0.0,)))
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from traders import record
 
-from passline.evaluate.audit.account import Path, walk_account
+from passline.evaluate.audit.account import walk_account
 from passline.evaluate.audit.timeline import build_timeline
 from passline.evaluate.audit.trips import Trips
+from passline.evaluate.audit.walk import Path
 from passline.evaluate.odds.days import days_from_trips
 from passline.evaluate.odds.draws import Draws, resample_days, usual_block_days
 from passline.evaluate.odds.lives import Ending, Limits, Results, walk_stage

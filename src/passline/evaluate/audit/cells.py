@@ -23,8 +23,11 @@ from passline.market.load.zones import check_zone, local_to_utc
 __all__ = ["Sheet", "find_root", "read_sheet"]
 
 MAX_BYTES = 200_000_000
-MAX_ROWS = 2_000_000
-_MAX_MILLS = 2**53
+MAX_ROWS = 500_000
+_LARGEST = 10**12
+_FIRST_NS = 631_152_000 * 10**9
+_END_NS = 4_070_908_800 * 10**9
+"""1990-01-01 and 2099-01-01, between which the calendar answers."""
 _ROOT = re.compile(r"[FGHJKMNQUVXZ]\d{1,4}|[A-Z]{3}[- ]?\d{2,4}|\d{2}-\d{2}|\d{6}|\d?!|")
 _NUMBER = re.compile(r"(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?", re.ASCII)
 _MONEY = re.compile(
@@ -117,7 +120,7 @@ class Sheet:
         is_negative = bool(match["bracket"] or match["inner"]) or any(
             s in match["signs"] for s in "-−"
         )
-        if not value.is_finite() or abs(value) > _MAX_MILLS:
+        if not value.is_finite() or abs(value) > _LARGEST:
             raise self.fail(row, column, "a number that fits an account")
         return -value if is_negative else value
 
@@ -132,8 +135,8 @@ class Sheet:
     def quantity(self, row: int, column: int) -> int:
         """Returns a whole number of contracts above zero."""
         value = abs(self.decimal(row, column))
-        if value != value.to_integral_value() or not 1 <= value <= 1_000_000:
-            raise self.fail(row, column, "a whole number of contracts from 1 to 1,000,000")
+        if value != value.to_integral_value() or not 1 <= value <= 100_000:
+            raise self.fail(row, column, "a whole number of contracts from 1 to 100,000")
         return int(value)
 
     def ticks(self, row: int, column: int, contract: Contract) -> int:
@@ -176,6 +179,9 @@ class Sheet:
             if is_unreal.any():
                 where = int(np.flatnonzero(is_unreal)[0])
                 raise self.fail(where, column, f"a time that {zone} has, and has once")
+        is_far = (stamps < _FIRST_NS) | (stamps >= _END_NS)
+        if is_far.any():
+            raise self.fail(int(np.flatnonzero(is_far)[0]), column, "a time of 1990 to 2098")
         return [int(value) for value in stamps]
 
 

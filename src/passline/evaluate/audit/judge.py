@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from passline.evaluate.audit.account import Path, Violation, Walk, walk_account
+from passline.evaluate.audit.account import walk_account
 from passline.evaluate.audit.timeline import Timeline, build_timeline
 from passline.evaluate.audit.trips import Trips
+from passline.evaluate.audit.walk import Path, Violation, Walk
 from passline.market.bars import Bars
 from passline.market.calendar import load_calendar
 from passline.rulebook.model import Rulebook, usd

@@ -5,7 +5,6 @@ in blocks, lives are lived in each, and the spread between records is the interv
 the figures smoother, never the interval narrower; only more source days do.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,190 +12,22 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
 from passline.errors import ConfigError
-from passline.evaluate.odds.costs import Costs, WayToPass, life_values, way_to_pass
+from passline.evaluate.odds.answer import Figure, Odds, OddsSettings, PathOdds
+from passline.evaluate.odds.costs import Costs, life_values, way_to_pass
 from passline.evaluate.odds.days import SourceDays
 from passline.evaluate.odds.draws import Draws, resample_days, usual_block_days
 from passline.evaluate.odds.lives import Ending
 from passline.evaluate.odds.simulate import Lives, Plan, live
 from passline.evaluate.odds.stage import PathOrder
-from passline.rulebook.model import Rulebook, usd
+from passline.rulebook.model import Rulebook
 
-__all__ = ["Figure", "Odds", "OddsSettings", "PathOdds", "estimate_odds", "make_plan"]
+__all__ = ["estimate_odds", "make_plan"]
 
 I64 = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _RECORD_LIVES = 2**32
 """Number of the first life lived in a pseudo-record; main lives count from 0."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OddsSettings:
-    """How odds are computed.
-
-    Attributes:
-        n_lives: account lives on each path.
-        seed: of all draws.
-        block_days: mean block length; None takes the cube root of the source days.
-        n_records: pseudo-records of the interval.
-        n_record_lives: lives in each of them.
-        n_side_lives: lives at each block length and size beside the main one.
-        level: coverage of the intervals.
-        cap_days: trading days walked in an evaluation without a time limit.
-        horizon_days: trading days walked in the funded stage.
-        keep_mills: cushion that a payout leaves above the floor; None takes half the allowance.
-        sizes: multiples of the traded size on the curve.
-        blocks: block lengths compared, days.
-    """
-
-    n_lives: int = 100_000
-    seed: int = 0
-    block_days: float | None = None
-    n_records: int = 200
-    n_record_lives: int = 200
-    n_side_lives: int = 10_000
-    level: float = 0.95
-    cap_days: int = 250
-    horizon_days: int = 250
-    keep_mills: int | None = None
-    sizes: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
-    blocks: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 20.0)
-
-    def __post_init__(self) -> None:
-        """Refuses numbers that cannot be lived.
-
-        Raises:
-            ConfigError: naming the number.
-        """
-        for name, least, most in (
-            ("n_lives", 100, 10_000_000),
-            ("n_records", 20, 10_000),
-            ("n_record_lives", 20, 100_000),
-            ("n_side_lives", 100, 1_000_000),
-            ("cap_days", 1, 5_000),
-            ("horizon_days", 1, 5_000),
-        ):
-            value = getattr(self, name)
-            if not least <= value <= most:
-                raise ConfigError(f"odds: {name} was {value:,}; allowed are {least:,} to {most:,}.")
-        if self.seed < 0 or not 0 < self.level < 1:
-            raise ConfigError(
-                f"odds: seed was {self.seed} and level {self.level}; the seed must not be negative "
-                "and the level lies between 0 and 1."
-            )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Figure:
-    """A figure with the interval that the source days allow.
-
-    Attributes:
-        value: the figure.
-        low: lower end.
-        high: upper end.
-    """
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PathOdds:
-    """Odds on one order of extremes inside a trade.
-
-    Attributes:
-        pass_rate: share of attempts that pass.
-        value_mills: payouts to the trader less all costs, of one attempt.
-        way: the way to a first pass.
-        days_to_pass: quantiles 10, 50, 90 % of trading days of a passed attempt; empty if none.
-        endings: share of attempts by ending, most frequent first.
-        best_profit_share: median of failed attempts' best closing profit over the target's; NaN if
-            none fails or there is no target.
-        funded_endings: the same of funded accounts; empty without a funded stage.
-        paid_share: share of funded accounts that are paid at least once.
-        payouts: mean number of payouts of a funded account.
-        net_mills: mean of what its trader is paid.
-        days_to_payout: median calendar days to the first payout of those paid; NaN if none.
-    """
-
-    pass_rate: Figure
-    value_mills: Figure
-    way: WayToPass
-    days_to_pass: tuple[float, ...]
-    endings: dict[str, float]
-    best_profit_share: float
-    funded_endings: dict[str, float] = field(default_factory=dict)
-    paid_share: float = 0.0
-    payouts: float = 0.0
-    net_mills: float = 0.0
-    days_to_payout: float = float("nan")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Odds:
-    """Everything that `passline odds` tells.
-
-    Attributes:
-        plan: the stages.
-        settings: how it was computed.
-        block_days: mean block length used.
-        n_days: source days.
-        n_traded_days: source days with a trade.
-        n_spells: trades, those that overlap taken as one.
-        worst: highest before lowest inside each trade.
-        best: lowest before highest.
-        blocks: (block length, pass rate on the worst path).
-        sizes: (multiple, pass rate worst, pass rate best, value of an attempt worst in mills,
-            share of trades cut to the size limit).
-        notes: what a reader has to know.
-    """
-
-    plan: Plan
-    settings: OddsSettings
-    block_days: float
-    n_days: int
-    n_traded_days: int
-    n_spells: int
-    worst: PathOdds
-    best: PathOdds
-    blocks: tuple[tuple[float, float], ...]
-    sizes: tuple[tuple[float, float, float, float, float], ...]
-    notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the odds as JSON-ready data, money as decimal strings of USD."""
-        plan, settings = self.plan, self.settings
-        return {
-            "rulebook": plan.evaluation.id,
-            "fingerprint": plan.evaluation.fingerprint(),
-            "funded": None if plan.funded is None else plan.funded.id,
-            "funded_fingerprint": None if plan.funded is None else plan.funded.fingerprint(),
-            "paths": settings.n_lives,
-            "seed": settings.seed,
-            "level": settings.level,
-            "block_days": self.block_days,
-            "cap_days": plan.cap_days,
-            "horizon_days": plan.horizon_days,
-            "payout_keep_usd": usd(plan.keep_mills),
-            "source_days": self.n_days,
-            "traded_days": self.n_traded_days,
-            "trades": self.n_spells,
-            "worst": _path_dict(self.worst),
-            "best": _path_dict(self.best),
-            "blocks": [{"block_days": b, "pass_rate": p} for b, p in self.blocks],
-            "sizes": [
-                {
-                    "size": size,
-                    "pass_rate_worst": worst,
-                    "pass_rate_best": best,
-                    "value_usd": _usd(value),
-                    "cut_share": cut,
-                }
-                for size, worst, best, value, cut in self.sizes
-            ],
-            "notes": list(self.notes),
-        }
 
 
 def make_plan(book: Rulebook, funded: Rulebook | None, settings: OddsSettings) -> Plan:
@@ -237,7 +68,9 @@ def estimate_odds(
             "leads to it."
         )
     plan = make_plan(book, funded, settings)
-    block = settings.block_days or float(usual_block_days(len(source)))
+    block = settings.block_days
+    if block is None:
+        block = float(usual_block_days(len(source)))
     record = np.arange(len(source))[None]
     draws = Draws(series=record, block_days=block, seed=settings.seed)
     records = resample_days(len(source), settings.n_records, block, settings.seed)
@@ -451,37 +284,3 @@ def _notes(
     if book.automation.policy == "forbidden":
         notes.append(f"{book.firm} forbids programs in this stage; odds for trades by hand.")
     return tuple(notes)
-
-
-def _path_dict(path: PathOdds) -> dict[str, Any]:
-    way = path.way
-    return {
-        "pass_rate": path.pass_rate.value,
-        "pass_rate_low": path.pass_rate.low,
-        "pass_rate_high": path.pass_rate.high,
-        "value_usd": _usd(path.value_mills.value),
-        "value_low_usd": _usd(path.value_mills.low),
-        "value_high_usd": _usd(path.value_mills.high),
-        "days_to_pass": dict(zip(("p10", "p50", "p90"), path.days_to_pass, strict=False)),
-        "attempts_to_pass": _finite(way.attempts),
-        "mean_days_to_first_pass": _finite(way.days),
-        "mean_calendar_days_to_first_pass": _finite(way.calendar_days),
-        "cost_to_pass_usd": _usd(way.cost_mills),
-        "cost_to_pass_median_usd": _usd(way.cost_median_mills),
-        "cost_to_pass_p90_usd": _usd(way.cost_high_mills),
-        "endings": path.endings,
-        "best_profit_share": _finite(path.best_profit_share),
-        "funded_endings": path.funded_endings,
-        "paid_share": path.paid_share,
-        "payouts": path.payouts,
-        "funded_net_usd": _usd(path.net_mills),
-        "days_to_payout": _finite(path.days_to_payout),
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
-
-
-def _usd(mills: float) -> str | None:
-    return usd(round(mills / 10) * 10) if np.isfinite(mills) else None
