@@ -329,7 +329,7 @@ def load_policy(tensors: Path, ppo: PPOConfig) -> network.Params:
     """Reads the policy's parameters out of a checkpoint's tensors."""
     blank = network.init_params(jax.random.key(0), len(OBSERVATION_NAMES), N_ACTIONS, ppo.hidden)
     stored = safetensors.numpy.load_file(tensors)
-    return fill_from(blank, stored, "state.params", tensors.name)
+    return fill_from(blank, stored, "state/params", tensors.name)
 
 
 def fill_from(
@@ -340,7 +340,7 @@ def fill_from(
     for net, layers in blank.items():
         params[net] = {}
         for name, like in layers.items():
-            key = f"{prefix}.{net}.{name}"
+            key = f"{prefix}/{net}/{name}"
             if key not in stored or stored[key].shape != like.shape:
                 raise CheckpointError(
                     f"{file}: {key} is missing or not of shape {like.shape}. It was trained with "

@@ -1,0 +1,112 @@
+"""The course of a training: what is counted, what a checkpoint carries, and resuming to the bit."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from driving import same_bits
+from passline.errors import CheckpointError, ConfigError
+from passline.learn.checkpoint import list_checkpoints
+from passline.learn.curriculum import CurriculumConfig, load_network, updates_by_phase
+from passline.sim.layout import DoneReason
+from passline.task.actions import ACTION_NAMES
+from small_training import CONFIG, N_UPDATES, PPO, Recorder, train, two_phases
+
+
+@pytest.fixture(scope="module")
+def straight(prepared, phases, cut, tmp_path_factory) -> Any:
+    """A training that nothing stopped: (result, recorder, folder)."""
+    folder = tmp_path_factory.mktemp("straight")
+    recorder = Recorder()
+    with pytest.MonkeyPatch.context() as patch:
+        trained = train(prepared, phases, cut, folder, patch, recorder)
+    return trained, recorder, folder
+
+
+def newest(folder: Any) -> dict[str, np.ndarray]:
+    last = max(list_checkpoints(folder), key=lambda info: info.meta["step"])
+    return safetensors.numpy.load_file(last.tensors)
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 6])
+def test_a_killed_training_goes_on_to_the_same_bits(
+    stop_after, straight, prepared, phases, cut, tmp_path, monkeypatch
+) -> None:
+    """Killed before the first checkpoint, between two, at a phase's end, and in the second."""
+    whole, recorder, folder = straight
+    first = Recorder(stop_after=stop_after)
+    with pytest.raises(KeyboardInterrupt):
+        train(prepared, phases, cut, tmp_path, monkeypatch, first)
+    again = Recorder()
+    resumed = train(prepared, phases, cut, tmp_path, monkeypatch, again)
+    assert same_bits(resumed.network, whole.network)
+    assert resumed.step == whole.step == 256 * sum(N_UPDATES)
+    ours, theirs = newest(tmp_path), newest(folder)
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
+    tail = recorder.scalars[-len(again.scalars) :]
+    for (phase, step, mine), (other_phase, other_step, other) in zip(
+        again.scalars, tail, strict=True
+    ):
+        assert (phase, step) == (other_phase, other_step)
+        assert {k: v for k, v in mine.items() if k != "time/fps"} == {
+            k: v for k, v in other.items() if k != "time/fps"
+        }
+
+
+def test_the_phases_follow_one_another_with_their_own_share(straight, phases) -> None:
+    _, recorder, _ = straight
+    assert [name for name, _, _ in recorder.scalars] == ["entry"] * 4 + ["manage"] * 3
+    assert [step for _, step, _ in recorder.scalars] == [256 * (n + 1) for n in range(7)]
+    assert recorder.n_gates == 2
+    assert updates_by_phase(two_phases(phases), PPO, CONFIG) == list(N_UPDATES)
+
+
+def test_scalars_have_the_usual_names_and_add_up(straight) -> None:
+    _, recorder, _ = straight
+    for phase, _, scalars in recorder.scalars:
+        assert {"train/approx_kl", "train/explained_variance", "time/fps"} <= set(scalars)
+        assert all(np.isfinite(v) for v in scalars.values())
+        shares = sum(scalars[f"actions/{name}"] for name in ACTION_NAMES)
+        assert shares == pytest.approx(1.0)
+        unused = [f"actions/{n}" for n in ACTION_NAMES if n.endswith(("_2", "_3"))]
+        assert all(scalars[name] == 0 for name in unused)
+        assert scalars["account/invalid"] == 0
+        n_episodes = scalars["rollout/n_episodes"]
+        ends = [scalars[f"done/{r.name.lower()}"] for r in DoneReason if r is not DoneReason.NONE]
+        assert sum(ends) == pytest.approx(1.0 if n_episodes else 0.0)
+        counted = sum(v for k, v in scalars.items() if k.startswith("mix/") and "episodes" in k)
+        assert counted == n_episodes
+        paid = {"entry": {"trip_r"}, "manage": {"equity", "breach"}}[phase]
+        unpaid = {"trip_r", "equity", "breach", "potential"} - paid
+        assert all(scalars[f"reward/{name}"] == 0 for name in unpaid)
+
+
+def test_the_newest_policy_is_read_without_the_learner(straight) -> None:
+    trained, _, folder = straight
+    params, meta = load_network(folder, PPO)
+    assert same_bits(params, trained.network)
+    assert meta["phase"] == "manage"
+    assert meta["step"] == trained.step
+
+
+def test_a_policy_of_other_inputs_or_another_network_is_refused(
+    straight, monkeypatch, tmp_path
+) -> None:
+    _, _, folder = straight
+    wider = PPO.__class__(n_lanes=16, rollout_steps=16, minibatch_size=128, hidden=(16, 8))
+    with pytest.raises(CheckpointError, match=r"not of shape .* give the same --hidden"):
+        load_network(folder, wider)
+    monkeypatch.setattr("passline.learn.curriculum.OBSERVATION_NAMES", ("one", "two"))
+    with pytest.raises(CheckpointError, match="trained on other observation than this version"):
+        load_network(folder, PPO)
+    with pytest.raises(CheckpointError, match="no finished checkpoint"):
+        load_network(tmp_path, PPO)
+
+
+@pytest.mark.parametrize("name", ["total_steps", "checkpoint_every", "n_gate_episodes"])
+def test_settings_out_of_range_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} was 0"):
+        CurriculumConfig(**{name: 0})

@@ -1,0 +1,64 @@
+"""A training of a few updates over two phases, for tests of what a checkpoint must carry."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from passline.evaluate.slices import Split
+from passline.learn import curriculum
+from passline.learn.curriculum import CurriculumConfig, Trained, train_curriculum
+from passline.learn.ppo import PPOConfig, make_update
+from passline.task.episodes import Component
+from passline.task.phases import Phase
+from passline.task.prepare import Prepared
+
+PPO = PPOConfig(n_lanes=16, rollout_steps=16, minibatch_size=128, hidden=(8, 8))
+N_UPDATES = (4, 3)
+CONFIG = CurriculumConfig(total_steps=256 * sum(N_UPDATES), seed=4, checkpoint_every=2)
+
+MAKE_ONCE = cache(make_update)
+
+
+@dataclass
+class Recorder:
+    """Keeps the scalars, and stops the training after some updates as Ctrl-C would."""
+
+    stop_after: int = 10**9
+    scalars: list[tuple[str, int, Mapping[str, float]]] = field(default_factory=list)
+    n_gates: int = 0
+
+    def on_update(self, phase: Phase, progress: Any, scalars: Mapping[str, float]) -> None:
+        """Counts, and stops."""
+        self.scalars.append((phase.name, progress.step, scalars))
+        if len(self.scalars) == self.stop_after:
+            raise KeyboardInterrupt
+
+    def on_gates(self, results: Any, table: Any) -> None:
+        """Counts."""
+        self.n_gates += 1
+
+
+def two_phases(phases: Mapping[str, Phase]) -> tuple[Phase, Phase]:
+    """Entry and manage with as many kinds of episodes, so that one compilation serves both."""
+    spare = tuple(Component(name=f"spare{i}", weight=0.0) for i in range(2))
+    first = replace(phases["entry"], mix=(*phases["entry"].mix, *spare), budget_share=4.0)
+    return first, replace(phases["manage"], budget_share=3.0)
+
+
+def train(
+    prepared: Prepared,
+    phases: Mapping[str, Phase],
+    cut: Split,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    recorder: Recorder,
+) -> Trained:
+    """Trains in a folder, going on from what lies there; gates are always passed."""
+    monkeypatch.setattr(curriculum, "make_update", MAKE_ONCE)
+    monkeypatch.setattr(curriculum, "pass_gates", lambda *a, **k: ([], None))
+    folder.mkdir(exist_ok=True)
+    return train_curriculum(prepared, two_phases(phases), cut, PPO, CONFIG, recorder, folder)
