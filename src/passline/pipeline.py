@@ -65,7 +65,7 @@ EVALUATIONS = "evaluations.npz"
 REPORT = "report.html"
 TEST_SEED = 20_000
 """Seed of the test slices' random offsets: the same for every run on the same bars."""
-N_TRAIN_SAMPLE = 512
+N_TRAIN_SAMPLE = 256
 
 
 class Screen(Protocol):
@@ -285,7 +285,6 @@ def run_job(job: Job, screen: Screen, *, forced: bool = False) -> Outcome:
             trained, gates = _train(job, screen, forced=forced)
             screen.say("judging on the held-out test slices")
             found = judge_job(job, trained.network, trained.phase, trained.step)
-            report = publish(job.run)
         except KeyboardInterrupt:
             job.run.update_status(RunStatus.INTERRUPTED, message="stopped by the user")
             raise

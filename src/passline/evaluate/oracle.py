@@ -20,9 +20,9 @@ from passline.task.prepare import Prepared
 
 __all__ = ["fit_oracle"]
 
-THRESHOLDS = ((0.4, 0.0), (0.7, 0.0), (1.0, 0.0), (0.2, 0.04))
+THRESHOLDS = ((0.7, 0.0), (1.0, 0.0), (0.2, 0.04))
 """Drift that must be exceeded, in ticks and in average true ranges, summed."""
-N_FIT = 64
+N_FIT = 48
 
 
 def fit_oracle(
@@ -49,14 +49,20 @@ def fit_oracle(
     begun = begin_at(params, starts)
     atr = np.asarray(params.atr)
     best, best_rate = None, -1.0
+
+    def consider(signal: Any, size: int) -> None:
+        nonlocal best, best_rate
+        shares = (np.arange(N_SIZES) >= size).astype(float)
+        policy = scripted(PolicyKind.SIGNAL, network, signal=signal, size_shares=shares)
+        played = play_episodes(params, greedy, policy, begun, seed=1)
+        rate = float((played.sim.outcome == Outcome.PASSED).mean())
+        if rate > best_rate:
+            best, best_rate = policy, rate
+
     for ticks, in_atr in THRESHOLDS:
-        signal = oracle_signal(market, threshold_ticks=ticks, threshold_atr=in_atr, atr_ticks=atr)
-        for size in range(N_SIZES - 1):
-            shares = (np.arange(N_SIZES) >= size).astype(float)
-            policy = scripted(PolicyKind.SIGNAL, network, signal=signal, size_shares=shares)
-            played = play_episodes(params, greedy, policy, begun, seed=1)
-            rate = float((played.sim.outcome == Outcome.PASSED).mean())
-            if rate > best_rate:
-                best, best_rate = policy, rate
+        consider(
+            oracle_signal(market, threshold_ticks=ticks, threshold_atr=in_atr, atr_ticks=atr), 0
+        )
     assert best is not None
+    consider(best.signal, 1)
     return best

@@ -110,6 +110,8 @@ def play_episodes(
     n = int(starts.end_bar.shape[0])
     begin, run = _compiled(greedy, n_lanes)
     listed = _pick(starts, jnp.minimum(jnp.arange(-(-n // CAPACITY) * CAPACITY), n - 1))
+    if policy.signal.shape[0] == 1:  # one shape for all policies: one compilation
+        policy = policy._replace(signal=jnp.broadcast_to(policy.signal, params.tape.close.shape))
     play = begin(params, listed, jax.random.key(seed))
     while bool(jnp.any(play.slot < n)):
         play = run(params, policy, listed, jnp.int32(n), play)

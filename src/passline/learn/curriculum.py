@@ -370,7 +370,8 @@ def flatten_metrics(metrics: Metrics, components: list[str]) -> dict[str, float]
         for reason in DoneReason
         if reason is not DoneReason.NONE
     }
-    for name, n, bars in zip(components, info.component_episodes, info.component_bars, strict=True):
+    by_component = zip(components, info.component_episodes, info.component_bars, strict=False)
+    for name, n, bars in by_component:
         scalars[f"mix/{name}_episodes"] = float(n)
         if n:
             scalars[f"mix/{name}_length"] = float(bars) / float(n)

@@ -42,6 +42,8 @@ POOLS = ("any", "day_start", "before_flat", "short_day", "roll_week")
 flat-by; sessions that close early; the five sessions around a roll."""
 
 N_DRAWS = 9
+N_COMPONENTS = 8
+"""Rows of every mix; unused ones are never drawn, so that all phases share one compilation."""
 ALL_BARS = 2**30
 
 
@@ -183,6 +185,10 @@ def build_mix(
     bar_minutes: float,
 ) -> Mix:
     """Lays a phase's components out as arrays (NumPy; the caller moves them to the device)."""
+    if len(components) > N_COMPONENTS:
+        raise ConfigError(f"the mix has {len(components)} components; at most {N_COMPONENTS} fit.")
+    unused = Component(name="unused", weight=0.0)
+    components = [*components, *[unused] * (N_COMPONENTS - len(components))]
     weights = np.array([c.weight for c in components], np.float64)
     if weights.sum() <= 0:
         raise ConfigError("a mix needs at least one component with a weight above 0.")
