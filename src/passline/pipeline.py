@@ -24,6 +24,7 @@ from passline.evaluate.rollout import MAX_DAYS, Episodes, play_episodes
 from passline.evaluate.samples import EquityPaths, write_distributions, write_equity_paths
 from passline.evaluate.slices import Split, Starts, evaluation_starts, split
 from passline.evaluate.table import AGENT, EvaluationTable, append_evaluation
+from passline.evaluate.trip_file import TRIPS_FILE, write_trips
 from passline.evaluate.verdict import Verdict, verdict
 from passline.learn import network
 from passline.learn.checkpoint import list_checkpoints
@@ -344,7 +345,7 @@ def judge_job(job: Job, trained: network.Params, phase: Phase, step: int) -> Ver
     flat: dict[str, Episodes] = {}
     for path in ("worst", "best"):
         label = Label(timesteps=step, phase=final.name, seed=TEST_SEED, path=path)
-        table, episodes = judge(
+        table, episodes, trips = judge(
             prepared,
             params,
             network.act_greedy,
@@ -357,7 +358,8 @@ def judge_job(job: Job, trained: network.Params, phase: Phase, step: int) -> Ver
         )
         tables.append(table)
         flat = {"flat": episodes["flat"]}  # no path matters to an account without a position
-        if path == config.task.path:
+        if path == "worst":
+            write_trips(job.run.path / TRIPS_FILE, prepared, trips)
             _store_samples(job, params, trained, phase, starts, episodes[AGENT])
     whole = append_evaluation(job.run.path / EVALUATIONS, tables)
     return verdict(whole, span_days=prepared.span_days)

@@ -129,7 +129,7 @@ def pass_gates(
     tables: list[EvaluationTable] = []
     for days in dict.fromkeys(gate.days for gate in phase.gate):
         starts = gate_starts(prepared, split, days, n=n, seed=seed)
-        table, episodes = judge(
+        table, episodes, _ = judge(
             prepared,
             params,
             greedy,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passline.evaluate.policies import Greedy, Policy, PolicyKind, scripted
-from passline.evaluate.rollout import FIRST_ENTRY, Episodes, play_episodes
+from passline.evaluate.rollout import FIRST_ENTRY, Episodes, TripLog, play_and_log, play_episodes
 from passline.evaluate.slices import Starts
 from passline.evaluate.table import AGENT, EvaluationTable, join_tables
 from passline.sim.jit import sim_jit
@@ -81,7 +81,7 @@ def judge(
     baselines: Sequence[str] = (),
     extra: dict[str, Policy] | None = None,
     known: dict[str, Episodes] | None = None,
-) -> tuple[EvaluationTable, dict[str, Episodes]]:
+) -> tuple[EvaluationTable, dict[str, Episodes], TripLog]:
     """Plays the agent and baselines on the same starts.
 
     Args:
@@ -96,13 +96,13 @@ def judge(
         known: episodes that were played already and hold here too, by policy name.
 
     Returns:
-        The rows of all policies, and their episodes by policy name.
+        The rows of all policies, their episodes by policy name, and the agent's round trips.
     """
     params = with_path(params, label.path)
     episodes: dict[str, Episodes] = {}
     begun = begin_at(params, starts)
     policies: dict[str, Policy] = {AGENT: scripted(PolicyKind.AGENT, network)}
-    episodes[AGENT] = play_episodes(params, greedy, policies[AGENT], begun, seed=label.seed)
+    episodes[AGENT], trips = play_and_log(params, greedy, policies[AGENT], begun, seed=label.seed)
     rate, shares = entry_habits(episodes[AGENT])
     for name in baselines:
         policies[name] = scripted(BASELINES[name], network, entry_rate=rate, size_shares=shares)
@@ -113,7 +113,7 @@ def judge(
         elif name != AGENT:
             episodes[name] = play_episodes(params, greedy, policy, begun, seed=label.seed)
     rows = [rows_of(prepared, found, starts, name, label) for name, found in episodes.items()]
-    return join_tables(rows), episodes
+    return join_tables(rows), episodes, trips
 
 
 def rows_of(

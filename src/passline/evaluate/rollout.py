@@ -20,7 +20,7 @@ from passline.task.actions import N_ACTIONS, action_index
 from passline.task.env import EnvState, TaskParams, act_on, close_windows, observe
 from passline.task.reward import reward_terms, total_reward
 
-__all__ = ["FIRST_ENTRY", "MAX_DAYS", "Episodes", "play_episodes"]
+__all__ = ["FIRST_ENTRY", "MAX_DAYS", "Episodes", "TripLog", "play_and_log", "play_episodes"]
 
 MAX_DAYS = 48
 """Trading days of an episode whose closes are kept."""
@@ -28,6 +28,8 @@ CHUNK_STEPS = 512
 CAPACITY = 512
 """Lists of episodes are filled up to a multiple of this, so that few sizes are compiled."""
 DEFAULT_LANES = 256
+MAX_TRIPS = 2**17
+"""Round trips that are kept of one call."""
 FIRST_ENTRY = action_index(OrderKind.LONG)
 
 
@@ -76,12 +78,37 @@ class Episodes(NamedTuple):
         return len(self.start_bar)
 
 
+class TripLog(NamedTuple):
+    """Every finished round trip, in the order they ended; [T] each.
+
+    Attributes:
+        n: how many there were; rows beyond MAX_TRIPS are counted, not kept.
+        episode: index of the episode.
+        entry_bar: bar of the entry fill.
+        exit_bar: bar of the exit fill.
+        qty: signed contracts.
+        net_mills: net result.
+        low_mills: lowest open P&L.
+        high_mills: highest open P&L.
+    """
+
+    n: AnyArray
+    episode: AnyArray
+    entry_bar: AnyArray
+    exit_bar: AnyArray
+    qty: AnyArray
+    net_mills: AnyArray
+    low_mills: AnyArray
+    high_mills: AnyArray
+
+
 class _Play(NamedTuple):
     env: EnvState
     slot: Array
     next_slot: Array
     running: Episodes
     done: Episodes
+    trips: TripLog
     key: Array
 
 
@@ -94,7 +121,20 @@ def play_episodes(
     seed: int,
     n_lanes: int = DEFAULT_LANES,
 ) -> Episodes:
-    """Plays episodes until each has ended.
+    """Plays episodes until each has ended; see `play_and_log`."""
+    return play_and_log(params, greedy, policy, starts, seed=seed, n_lanes=n_lanes)[0]
+
+
+def play_and_log(
+    params: TaskParams,
+    greedy: Greedy,
+    policy: Policy,
+    starts: EnvState,
+    *,
+    seed: int,
+    n_lanes: int = DEFAULT_LANES,
+) -> tuple[Episodes, TripLog]:
+    """Plays episodes until each has ended, and keeps their round trips.
 
     Args:
         params: the environment's constants (of the phase whose rules hold).
@@ -105,7 +145,7 @@ def play_episodes(
         n_lanes: episodes played at once.
 
     Returns:
-        One row an episode.
+        One row an episode, and one a round trip.
     """
     n = int(starts.end_bar.shape[0])
     begin, run = _compiled(greedy, n_lanes)
@@ -116,7 +156,9 @@ def play_episodes(
     while bool(jnp.any(play.slot < n)):
         play = run(params, policy, listed, jnp.int32(n), play)
     done: Episodes = jax.tree.map(lambda x: np.asarray(x)[:n], play.done)
-    return done
+    kept = min(int(play.trips.n), MAX_TRIPS)
+    rows = [np.asarray(column)[:kept] for column in play.trips[1:]]
+    return done, TripLog(int(play.trips.n), *rows)
 
 
 @lru_cache(maxsize=8)
@@ -126,7 +168,9 @@ def _compiled(greedy: Greedy, lanes: int) -> tuple[Any, Any]:
         slot = jnp.arange(lanes, dtype=jnp.int32)
         env = _pick(starts, jnp.minimum(slot, size - 1))
         blank = _blank(params, _pick(starts, jnp.zeros(size + 1, jnp.int32)))
-        return _Play(env, slot, jnp.int32(lanes), _blank(params, env), blank, key)
+        column = jnp.zeros(MAX_TRIPS, jnp.int32)
+        trips = TripLog(jnp.int32(0), *[column] * (len(TripLog._fields) - 1))
+        return _Play(env, slot, jnp.int32(lanes), _blank(params, env), blank, trips, key)
 
     def run(params: TaskParams, policy: Policy, starts: EnvState, n: Array, play: _Play) -> _Play:
         def body(carry: _Play, _: None) -> tuple[_Play, None]:
@@ -190,6 +234,7 @@ def _advance(
     )
     reward = total_reward(params.weights, terms)
     running = _count(play.running, before, after, events, reward, action, mask, is_invalid)
+    trips = _log_trips(play.trips, play.slot, n, after, events)
     ended = ~is_active(after) & (play.slot < n)
     env = play.env._replace(sim=after)
 
@@ -208,7 +253,25 @@ def _advance(
         return env, play.slot, play.next_slot, running, play.done
 
     env, slot, next_slot, running, done = jax.lax.cond(jnp.any(ended), refill, go_on)
-    return _Play(env, slot, next_slot, running, done, key)
+    return _Play(env, slot, next_slot, running, done, trips, key)
+
+
+def _log_trips(log: TripLog, slot: Array, n: Array, after: State, events: Events) -> TripLog:
+    """Appends the round trips that ended in this bar."""
+    is_trip = (events.exit_qty != 0) & (slot < n)
+    count = jnp.cumsum(is_trip.astype(jnp.int32))
+    row = jnp.where(is_trip, log.n + count - 1, MAX_TRIPS)
+    values = (
+        slot,
+        after.entry_bar,
+        after.bar,
+        events.exit_qty,
+        events.trip_net,
+        after.trip_low,
+        after.trip_high,
+    )
+    columns = [c.at[row].set(v, mode="drop") for c, v in zip(log[1:], values, strict=True)]
+    return TripLog(log.n + count[-1], *columns)
 
 
 def _where(condition: Array, a: Array, b: Array) -> Array:
