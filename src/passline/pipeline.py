@@ -261,6 +261,9 @@ class _Recorder:
         self._writer.write(progress.step, phase.name, scalars)
         self._screen.update(phase.name, progress, scalars)
 
+    def on_look(self, table: EvaluationTable) -> None:
+        append_evaluation(self._run.path / EVALUATIONS, [table])
+
     def on_gates(self, results: list[GateResult], table: EvaluationTable) -> None:
         append_evaluation(self._run.path / EVALUATIONS, [table])
         for result in results:

@@ -22,7 +22,7 @@ from passline.task.env import TaskParams
 from passline.task.phases import Gate, Phase
 from passline.task.prepare import Prepared
 
-__all__ = ["GateResult", "pass_gates", "trip_r_estimate"]
+__all__ = ["GateResult", "look_at_gate", "pass_gates", "trip_r_estimate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +149,24 @@ def pass_gates(
                     )
                 )
     return results, join_tables(tables)
+
+
+def look_at_gate(
+    prepared: Prepared,
+    params: TaskParams,
+    phase: Phase,
+    split: Split,
+    greedy: Greedy,
+    network: Any,
+    *,
+    timesteps: int,
+    seed: int,
+    n: int,
+) -> EvaluationTable:
+    """Plays the agent alone on the episodes of a phase's first gate; arguments as pass_gates."""
+    starts = gate_starts(prepared, split, phase.gate[0].days, n=n, seed=seed)
+    label = Label(timesteps=timesteps, phase=phase.name, seed=seed)
+    return judge(prepared, params, greedy, network, starts, label)[0]
 
 
 def measure(

@@ -17,7 +17,7 @@ import numpy as np
 import safetensors.numpy
 
 from passline.errors import CheckpointError, ConfigError
-from passline.evaluate.gates import GateResult, pass_gates
+from passline.evaluate.gates import GateResult, look_at_gate, pass_gates
 from passline.evaluate.slices import Split
 from passline.evaluate.table import EvaluationTable
 from passline.learn import network
@@ -62,11 +62,18 @@ class CurriculumConfig:
     keep_every: int = 10
     """Of the checkpoints, every n-th is kept beside the last; 0 keeps the last of each phase."""
     n_gate_episodes: int = 256
-    """Episodes a gate that plays whole evaluations uses."""
+    """Episodes of a gate whose episodes are longer than a session."""
+    evaluations_per_phase: int = 3
+    """Times a phase is played on the gate slices, its gate included."""
 
     def __post_init__(self) -> None:
         """Refuses values out of range."""
-        for name in ("total_steps", "checkpoint_every", "n_gate_episodes"):
+        for name in (
+            "total_steps",
+            "checkpoint_every",
+            "n_gate_episodes",
+            "evaluations_per_phase",
+        ):
             value = getattr(self, name)
             if value < 1:
                 raise ConfigError(f"{name} was {value}; it must be at least 1.")
@@ -77,6 +84,10 @@ class Watcher(Protocol):
 
     def on_update(self, phase: Phase, progress: "Progress", scalars: Mapping[str, float]) -> None:
         """Takes the scalars of one update."""
+        ...
+
+    def on_look(self, table: EvaluationTable) -> None:
+        """Takes the agent's episodes on the gate slices in the middle of a phase."""
         ...
 
     def on_gates(self, results: list[GateResult], table: EvaluationTable) -> None:
@@ -136,6 +147,25 @@ class _Cursor:
     step: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What stays the same through a training."""
+
+    prepared: Prepared
+    phases: tuple[Phase, ...]
+    split: Split
+    ppo: PPOConfig
+    config: CurriculumConfig
+    watcher: Watcher
+    checkpoints: Path
+    update: Update
+    budgets: list[int]
+
+    @property
+    def total_steps(self) -> int:
+        return sum(self.budgets) * self.ppo.batch_size
+
+
 def train_curriculum(
     prepared: Prepared,
     phases: tuple[Phase, ...],
@@ -162,54 +192,34 @@ def train_curriculum(
     Raises:
         CheckpointError: the directory holds checkpoints that do not fit these settings.
     """
-    update = make_update(env, ppo)
-    budgets = updates_by_phase(phases, ppo, config)
-    total = sum(budgets) * ppo.batch_size
-    params = phase_params(prepared, phases[0], split.train)
-    saved, cursor = _start_or_resume(params, ppo, config, checkpoints)
+    work = _Work(
+        prepared=prepared,
+        phases=phases,
+        split=split,
+        ppo=ppo,
+        config=config,
+        watcher=watcher,
+        checkpoints=checkpoints,
+        update=make_update(env, ppo),
+        budgets=updates_by_phase(phases, ppo, config),
+    )
+    saved, cursor = _start_or_resume(work)
     gates: list[GateResult] = []
-    for index in range(cursor.phase, len(phases)):
-        phase = phases[index]
-        params = phase_params(prepared, phase, split.train)
-        if cursor.update == 0 and index > 0:
-            key = jax.random.fold_in(jax.random.key(config.seed), 1000 + index)
-            lanes = sim_jit(env.reset, static_argnums=2)(params, key, ppo.n_lanes)
-            saved = _Saved(next_phase_state(saved.state, lanes), _copy(saved.state.params))
-        saved = _train_phase(
-            update, params, phase, ppo, config, saved, cursor, budgets[index], total, watcher,
-            checkpoints,
-        )  # fmt: skip
-        results, table = pass_gates(
-            prepared,
-            params,
-            phase,
-            split,
-            network.act_greedy,
-            saved.state.params,
-            saved.previous,
-            timesteps=cursor.step,
-            seed=config.seed + 7919 * (index + 1),
-            n=config.n_gate_episodes,
-        )
-        watcher.on_gates(results, table)
+    failed = None
+    while cursor.phase < len(phases) and (failed is None or forced):
+        params = phase_params(prepared, phases[cursor.phase], split.train)
+        saved = _enter_phase(work, params, saved, cursor)
+        saved = _train_phase(work, params, saved, cursor)
+        results = _test_phase(work, params, saved, cursor)
         gates += results
         failed = next((result for result in results if not result.is_passed), None)
-        is_last = index == len(phases) - 1
-        if failed is not None and not forced and not is_last:
-            return Trained(
-                network=saved.state.params,
-                step=cursor.step,
-                phase=phase,
-                gates=tuple(gates),
-                stopped_at=failed,
-            )
-        cursor.phase, cursor.update = index + 1, 0
+        cursor.phase, cursor.update = cursor.phase + 1, 0
     return Trained(
         network=saved.state.params,
         step=cursor.step,
-        phase=phases[-1],
+        phase=phases[cursor.phase - 1],
         gates=tuple(gates),
-        stopped_at=None,
+        stopped_at=failed if cursor.phase < len(phases) else None,
     )
 
 
@@ -225,17 +235,18 @@ def _copy(params: network.Params) -> network.Params:
     return copied
 
 
-def _start_or_resume(
-    params: TaskParams, ppo: PPOConfig, config: CurriculumConfig, checkpoints: Path
-) -> tuple[_Saved, _Cursor]:
+def _start_or_resume(work: _Work) -> tuple[_Saved, _Cursor]:
     """Draws a fresh learner, or loads the newest checkpoint into one."""
-    key = jax.random.key(config.seed)
-    lanes = sim_jit(env.reset, static_argnums=2)(params, jax.random.fold_in(key, 1), ppo.n_lanes)
+    params = phase_params(work.prepared, work.phases[0], work.split.train)
+    key = jax.random.key(work.config.seed)
+    lanes = sim_jit(env.reset, static_argnums=2)(
+        params, jax.random.fold_in(key, 1), work.ppo.n_lanes
+    )
     state = init_train_state(
-        ppo, lanes, len(OBSERVATION_NAMES), N_ACTIONS, jax.random.fold_in(key, 2)
+        work.ppo, lanes, len(OBSERVATION_NAMES), N_ACTIONS, jax.random.fold_in(key, 2)
     )
     fresh = _Saved(state, _copy(state.params))
-    found = list_checkpoints(checkpoints)
+    found = list_checkpoints(work.checkpoints)
     if not found:
         return fresh, _Cursor()
     last = max(found, key=lambda info: int(info.meta["step"]))
@@ -246,49 +257,100 @@ def _start_or_resume(
     )
 
 
-def _train_phase(
-    update: Update,
-    params: TaskParams,
-    phase: Phase,
-    ppo: PPOConfig,
-    config: CurriculumConfig,
-    saved: _Saved,
-    cursor: _Cursor,
-    n_updates: int,
-    total_steps: int,
-    watcher: Watcher,
-    checkpoints: Path,
-) -> _Saved:
+def _enter_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor) -> _Saved:
+    """Carries the weights into a phase that has not begun, with lanes of its own."""
+    if cursor.update > 0 or cursor.phase == 0:
+        return saved
+    key = jax.random.fold_in(jax.random.key(work.config.seed), 1000 + cursor.phase)
+    lanes = sim_jit(env.reset, static_argnums=2)(params, key, work.ppo.n_lanes)
+    return _Saved(next_phase_state(saved.state, lanes), _copy(saved.state.params))
+
+
+def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor) -> _Saved:
     """Runs the updates of a phase that are still to be done, with checkpoints on the way."""
+    phase, n_updates = work.phases[cursor.phase], work.budgets[cursor.phase]
     settings = dataclasses.replace(
-        ppo, gamma=phase.gamma, entropy_coef=phase.entropy[0], entropy_coef_floor=phase.entropy[1]
+        work.ppo,
+        gamma=phase.gamma,
+        entropy_coef=phase.entropy[0],
+        entropy_coef_floor=phase.entropy[1],
     )
-    first = int(saved.state.n_updates) - cursor.update
-    hyper = make_hyper(settings, first, n_updates)
+    hyper = make_hyper(settings, int(saved.state.n_updates) - cursor.update, n_updates)
+    looks = look_updates(n_updates, work.config.evaluations_per_phase)
     state = saved.state
     while cursor.update < n_updates:
         began = time.perf_counter()
-        state, metrics = update(params, state, hyper)
+        state, metrics = work.update(params, state, hyper)
         scalars = flatten_metrics(metrics, [c.name for c in phase.mix])
-        seconds = time.perf_counter() - began
+        scalars["time/fps"] = work.ppo.batch_size / (time.perf_counter() - began)
         cursor.update += 1
-        cursor.step += ppo.batch_size
-        scalars["time/fps"] = ppo.batch_size / seconds
+        cursor.step += work.ppo.batch_size
         progress = Progress(
             step=cursor.step,
-            total_steps=total_steps,
-            phase_step=cursor.update * ppo.batch_size,
-            phase_steps=n_updates * ppo.batch_size,
+            total_steps=work.total_steps,
+            phase_step=cursor.update * work.ppo.batch_size,
+            phase_steps=n_updates * work.ppo.batch_size,
         )
-        watcher.on_update(phase, progress, scalars)
-        if cursor.update % config.checkpoint_every == 0 or cursor.update == n_updates:
-            _save(checkpoints, phase, _Saved(state, saved.previous), cursor, config)
+        work.watcher.on_update(phase, progress, scalars)
+        if cursor.update % work.config.checkpoint_every == 0 or cursor.update == n_updates:
+            _save(work, _Saved(state, saved.previous), cursor)
+        if cursor.update in looks:
+            _look(work, params, state.params, cursor)
     return _Saved(state, saved.previous)
 
 
-def _save(
-    checkpoints: Path, phase: Phase, saved: _Saved, cursor: _Cursor, config: CurriculumConfig
-) -> None:
+def look_updates(n_updates: int, n_looks: int) -> set[int]:
+    """Returns after which updates of a phase the agent is played on the gate slices.
+
+    The gate at the end of the phase is the last of the `n_looks`; the others lie evenly before it.
+    """
+    return {round(n_updates * i / n_looks) for i in range(1, n_looks)} - {0, n_updates}
+
+
+def _look(work: _Work, params: TaskParams, policy: network.Params, cursor: _Cursor) -> None:
+    """Plays the agent on the gate slices in the middle of a phase; nothing is decided by it."""
+    phase = work.phases[cursor.phase]
+    table = look_at_gate(
+        work.prepared,
+        params,
+        phase,
+        work.split,
+        network.act_greedy,
+        policy,
+        timesteps=cursor.step,
+        seed=gate_seed(work.config, cursor.phase),
+        n=work.config.n_gate_episodes,
+    )
+    work.watcher.on_look(table)
+
+
+def gate_seed(config: CurriculumConfig, phase: int) -> int:
+    """Returns the seed of a phase's gate episodes: the same in the middle and at the end."""
+    return config.seed + 7919 * (phase + 1)
+
+
+def _test_phase(
+    work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
+) -> list[GateResult]:
+    """Puts a finished phase to its gates."""
+    results, table = pass_gates(
+        work.prepared,
+        params,
+        work.phases[cursor.phase],
+        work.split,
+        network.act_greedy,
+        saved.state.params,
+        saved.previous,
+        timesteps=cursor.step,
+        seed=gate_seed(work.config, cursor.phase),
+        n=work.config.n_gate_episodes,
+    )
+    work.watcher.on_gates(results, table)
+    return results
+
+
+def _save(work: _Work, saved: _Saved, cursor: _Cursor) -> None:
+    phase, checkpoints = work.phases[cursor.phase], work.checkpoints
     name = f"{cursor.phase + 1}-{phase.name}-{cursor.step:012d}"
     meta = {
         "phase": phase.name,
@@ -300,7 +362,7 @@ def _save(
     }
     save_checkpoint(checkpoints, name, saved, meta)
     own = [i.path.stem for i in list_checkpoints(checkpoints) if i.meta["phase"] == phase.name]
-    prune_checkpoints(checkpoints, own, keep_every=config.keep_every)
+    prune_checkpoints(checkpoints, own, keep_every=work.config.keep_every)
 
 
 def load_network(checkpoints: Path, ppo: PPOConfig) -> tuple[network.Params, dict[str, Any]]:

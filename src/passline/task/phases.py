@@ -106,6 +106,8 @@ class Phase:
             _require_known(f"rules.{key}", [value], set(RELAXABLE[key]))
         if "hold" not in self.actions:
             raise ConfigError("actions: 'hold' must always be allowed.")
+        if not self.gate:
+            raise ConfigError(f"phase '{self.name}': it needs at least one gate ([[phase.gate]]).")
         if not self.sizes or not set(self.sizes) <= set(range(1, N_SIZES + 1)):
             raise ConfigError(f"sizes was {list(self.sizes)}; allowed: 1 to {N_SIZES}.")
         if not self.budget_share > 0:

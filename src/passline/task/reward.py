@@ -20,7 +20,8 @@ class RewardWeights(NamedTuple):
         trip_r: net result of a round trip in units of its initial risk, paid when it ends.
         equity: change of equity, costs included, in allowances.
         breach: -1 when the account is breached.
-        potential: change of the potential; pass ends at 1, breach and time-out at 0.
+        potential: change of the potential; pass ends at 1, breach at 0, and a time-out where it
+            stands, so that an account without an edge loses nothing by staying flat.
     """
 
     trip_r: AnyArray
@@ -32,8 +33,8 @@ class RewardWeights(NamedTuple):
 def potential(rules: Rules, state: State, equity: Array, unit_mills: Array) -> Array:
     """Returns the potential of an account in [0, 1]; float32 [L].
 
-    Open accounts: (equity - floor) / (target - floor), the pass probability of a driftless walk
-    between two fixed barriers (gambler's ruin); passed 1, breached and timed out 0. A stage without
+    Open and timed-out accounts: (equity - floor) / (target - floor), the pass probability of a
+    driftless walk between two fixed barriers (gambler's ruin); passed 1, breached 0. A stage without
     a target uses one allowance above the start.
     """
     goal = jnp.where(
@@ -41,9 +42,9 @@ def potential(rules: Rules, state: State, equity: Array, unit_mills: Array) -> A
     )
     above = (equity - state.floor).astype(jnp.float32)
     span = jnp.maximum(goal - state.floor, 1).astype(jnp.float32)
-    is_open = state.outcome == Outcome.OPEN
-    is_passed = state.outcome == Outcome.PASSED
-    return jnp.where(is_open, jnp.clip(above / span, 0.0, 1.0), is_passed.astype(jnp.float32))
+    is_settled = (state.outcome == Outcome.PASSED) | (state.outcome == Outcome.BREACHED)
+    is_passed = (state.outcome == Outcome.PASSED).astype(jnp.float32)
+    return jnp.where(is_settled, is_passed, jnp.clip(above / span, 0.0, 1.0))
 
 
 def reward_terms(
