@@ -151,12 +151,16 @@ def play_out(job: Job, *, forced: bool, as_json: bool) -> None:
     with RichScreen(is_quiet=as_json) as screen:
         for line in opening_lines(job):
             screen.say(line)
-        outcome = run_job(job, screen, forced=forced)
+        try:
+            outcome = run_job(job, screen, forced=forced)
+        except KeyboardInterrupt:
+            screen.say(f"stopped; go on with: passline train --resume {job.run.path}")
+            sys.exit(130)
     show(outcome, as_json=as_json)
     if outcome.stopped_at is not None:
         raise GateNotPassedError(
             f"{outcome.stopped_at.sentence()} {outcome.stopped_at.advice} Go on all the same with: "
-            f"passline train --resume {outcome.run.id} --force"
+            f"passline train --resume {outcome.run.path} --force"
         )
 
 
@@ -305,11 +309,7 @@ def train(
         if not bars and file is None:
             raise click.UsageError("no bars: give --bars FILE, or a --config that names them")
         job = start_job(read_config(file, given), root=root, name=name)
-    try:
-        play_out(job, forced=force, as_json=as_json)
-    except KeyboardInterrupt:
-        click.echo(f"passline: stopped. Go on with: passline train --resume {job.run.id}", err=True)
-        sys.exit(130)
+    play_out(job, forced=force, as_json=as_json)
 
 
 @click.command()
