@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -16,12 +15,10 @@ from passline.rulebook.catalog import load_rulebook
 from passline.sim.jit import sim_jit
 from passline.task import env
 from passline.task.env import TaskParams
-from passline.task.episodes import Component
 from passline.task.phases import Phase, load_phases
 from passline.task.prepare import Prepared, TaskConfig, phase_params, prepare
 
 ParamsOf = Callable[[Prepared, Phase], TaskParams]
-N_COMPONENTS = 7
 FIRST_DATE, END_DATE = date(2024, 1, 2), date(2024, 6, 1)
 
 
@@ -63,17 +60,8 @@ def cut(prepared: Prepared) -> Split:
 
 @pytest.fixture(scope="session")
 def params_of(cut: Split) -> ParamsOf:
-    """Returns the constants of a phase over the training stretch.
-
-    Every phase gets as many kinds of episodes, so that compiled functions serve all of them.
-    """
-
-    def make(of: Prepared, phase: Phase) -> TaskParams:
-        missing = N_COMPONENTS - len(phase.mix)
-        spare = tuple(Component(name=f"spare{i}", weight=0.0) for i in range(missing))
-        return phase_params(of, replace(phase, mix=(*phase.mix, *spare)), cut.train)
-
-    return make
+    """Returns the constants of a phase over the training stretch."""
+    return lambda of, phase: phase_params(of, phase, cut.train)
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,7 @@ def follow(network: Any, obs: Any, mask: Any) -> Any:
     action = jnp.where(score > 1.0, LONG, jnp.where(score < -1.0, SHORT, 0))
     action = jnp.where((jnp.abs(score) < 0.1) & mask[:, CLOSE], CLOSE, action)
     is_legal = jnp.take_along_axis(mask, action[:, None], axis=1)[:, 0]
-    return jnp.where(is_legal, action, 0).astype(jnp.int32)
+    return jnp.where(is_legal, action, jnp.argmax(mask, axis=1)).astype(jnp.int32)
 
 
 def score_of(**weights: float) -> Any:

@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from driving import LONG, SHORT, follow, score_of
+from driving import CLOSE, LONG, SHORT, follow, score_of
 from passline.evaluate.policies import Policy, PolicyKind, choose, scripted
 from passline.task.actions import N_ACTIONS
 from passline.task.prepare import OBSERVATION_NAMES
 
 N = 4_000
 WEIGHTS = score_of(vwap_distance=-10.0)
-ENTRIES = (*range(5, N_ACTIONS),)
 
 CHOOSE = jax.jit(choose, static_argnums=1)
 
@@ -54,6 +53,14 @@ def test_every_policy_chooses_legally(kind: PolicyKind) -> None:
     assert mask[np.arange(N), action].all()
     if kind != PolicyKind.FLAT:
         assert (action != 0).mean() > 0.1
+
+
+@pytest.mark.parametrize("kind", list(PolicyKind))
+def test_where_closing_is_all_that_is_legal_every_policy_closes(kind: PolicyKind) -> None:
+    mask = np.zeros((N, N_ACTIONS), bool)
+    mask[:, CLOSE] = True
+    policy = scripted(kind, WEIGHTS, entry_rate=0.5, signal=np.ones(1, np.int8))
+    assert (act(policy, mask) == CLOSE).all()
 
 
 def test_flat_never_trades_and_always_long_takes_the_smallest_size() -> None:

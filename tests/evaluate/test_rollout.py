@@ -11,7 +11,7 @@ import pytest
 from driving import N_LANES, differing, drive, follow, score_of
 from passline.evaluate.judge import Label, begin_at, entry_habits, judge
 from passline.evaluate.policies import PolicyKind, scripted
-from passline.evaluate.rollout import FIRST_ENTRY, Episodes, play_episodes
+from passline.evaluate.rollout import FIRST_ENTRY, Episodes, play_and_log, play_episodes
 from passline.evaluate.slices import day_starts
 from passline.sim import reference
 from passline.sim.jit import sim_jit
@@ -119,6 +119,29 @@ def test_days_are_counted_from_the_first_bar_on(prepared, scene) -> None:
     for row, n in zip(found.day_equity, found.n_days, strict=True):
         assert (row[:n] == 50_000_000).all()
         assert (row[n:] == 0).all()
+
+
+def test_every_round_trip_is_logged_once_with_its_episode(scene, agent) -> None:
+    policy = scripted(PolicyKind.AGENT, REVERT)
+    logs = [
+        play_and_log(scene.params, follow, policy, scene.begun, seed=0, n_lanes=lanes)[1]
+        for lanes in (256, 4)
+    ]
+    for log in logs:
+        n = len(scene.starts.bar)
+        assert log.n == len(log.episode) == agent.n_trips.sum()
+        np.testing.assert_array_equal(np.bincount(log.episode, minlength=n), agent.n_trips)
+        net = np.zeros(n, np.int64)
+        np.add.at(net, log.episode, log.net_mills)
+        is_flat = agent.sim.qty == 0
+        earned = agent.equity.astype(np.int64) - 50_000_000
+        np.testing.assert_array_equal(net[is_flat], earned[is_flat])
+        assert (log.entry_bar <= log.exit_bar).all()
+        assert (log.low_mills <= 0).all()
+        assert (log.high_mills >= 0).all()
+    order = [np.lexsort((log.exit_bar, log.episode)) for log in logs]
+    for one, other in zip(logs[0][1:], logs[1][1:], strict=True):
+        np.testing.assert_array_equal(one[order[0]], other[order[1]])
 
 
 # The same episodes, one bar after the other.
@@ -255,7 +278,7 @@ def test_an_agent_that_never_enters_has_no_habits(scene) -> None:
 
 def test_judging_lays_down_one_row_an_episode_and_policy(prepared, scene, agent) -> None:
     label = Label(timesteps=7, phase="account", seed=3)
-    table, episodes = judge(
+    table, episodes, trips = judge(
         prepared, scene.params, follow, REVERT, scene.starts, label, baselines=("flat",)
     )
     assert differing(episodes["agent"], agent) == []
@@ -266,6 +289,7 @@ def test_judging_lays_down_one_row_an_episode_and_policy(prepared, scene, agent)
     np.testing.assert_array_equal(table.result_mills[own], net)
     assert (table.result_mills[~own] == 0).all()
     assert set(table.path) == {"worst"}
+    assert trips.n == agent.n_trips.sum()
 
 
 def test_another_path_rule_is_played_as_named(prepared, scene) -> None:
@@ -275,7 +299,7 @@ def test_another_path_rule_is_played_as_named(prepared, scene) -> None:
     found = {}
     for path in ("worst", "best"):
         label = Label(timesteps=0, phase="account", seed=3, path=path)
-        table, episodes = judge(prepared, params, follow, REVERT, scene.starts, label)
+        table, episodes, _ = judge(prepared, params, follow, REVERT, scene.starts, label)
         assert set(table.path) == {path}
         found[path] = episodes["agent"]
     assert found["worst"].sim.n_ambiguous.sum() > 20

@@ -61,6 +61,7 @@ def test_the_phases_follow_one_another_with_their_own_share(straight, phases) ->
     assert [name for name, _, _ in recorder.scalars] == ["entry"] * 4 + ["manage"] * 3
     assert [step for _, step, _ in recorder.scalars] == [256 * (n + 1) for n in range(7)]
     assert recorder.n_gates == 2
+    assert recorder.n_looks == 4
     assert updates_by_phase(two_phases(phases), PPO, CONFIG) == list(N_UPDATES)
 
 
@@ -106,7 +107,9 @@ def test_a_policy_of_other_inputs_or_another_network_is_refused(
         load_network(tmp_path, PPO)
 
 
-@pytest.mark.parametrize("name", ["total_steps", "checkpoint_every", "n_gate_episodes"])
+@pytest.mark.parametrize(
+    "name", ["total_steps", "checkpoint_every", "n_gate_episodes", "evaluations_per_phase"]
+)
 def test_settings_out_of_range_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} was 0"):
         CurriculumConfig(**{name: 0})

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from driving import N_LANES, drive, often_in, random_legal
+from driving import CLOSE, N_LANES, drive, often_in, random_legal
 from passline.sim.jit import sim_jit
 from passline.sim.layout import OrderKind, Reject
 from passline.sim.step import step as sim_step
@@ -44,9 +44,11 @@ def all_orders(params: Any, state: Any) -> Any:
         close=facts.close,
         flags=facts.flags,
         atr=facts.atr,
+        is_closing=facts.is_closing,
     )
     _, events = sim_step(params.tape, params.markets, params.rules, many, orders)
-    return orders.qty, mask[jnp.arange(action.shape[0]), action], events.reject
+    must_close = facts.is_closing & (many.qty != 0) & params.allowed[CLOSE]
+    return orders.qty, mask[jnp.arange(action.shape[0]), action], events.reject, must_close
 
 
 ALL_ORDERS = sim_jit(all_orders)
@@ -71,14 +73,16 @@ def generous(params: Any) -> Any:
 
 def compare(params: Any, state: Any) -> dict[str, int]:
     """Holds the mask against the simulator's refusals; returns how often each was refused."""
-    qty, mask, reject = (np.asarray(x).reshape(-1, N_ACTIONS) for x in ALL_ORDERS(params, state))
+    found = ALL_ORDERS(params, state)
+    qty, mask, reject, must_close = (np.asarray(x).reshape(-1, N_ACTIONS) for x in found)
     size, kind = np.array(SIZES), np.array(KINDS)
     below = np.roll(qty, 1, axis=1)
     is_twice = (size > 0) & (qty == below)
     accepted = np.isin(reject, (Reject.NONE, Reject.EXPIRED))
     allowed = np.asarray(params.allowed)
-    np.testing.assert_array_equal(mask, accepted & allowed & ~is_twice)
-    assert mask[:, kind == OrderKind.HOLD].all()
+    is_closed = must_close & (kind != OrderKind.CLOSE)
+    np.testing.assert_array_equal(mask, accepted & allowed & ~is_twice & ~is_closed)
+    assert mask.any(axis=1).all()
     names, counts = np.unique(reject, return_counts=True)
     return {Reject(n).name: int(c) for n, c in zip(names, counts, strict=True)}
 
@@ -86,7 +90,8 @@ def compare(params: Any, state: Any) -> dict[str, int]:
 def test_an_action_is_legal_if_and_only_if_the_simulator_takes_it(
     tiered, phases, params_of, states
 ) -> None:
-    """But EXPIRED, which nobody can know, and a size that comes to no more than the one below."""
+    """But EXPIRED, which nobody can know, a size that comes to no more than the one below, and
+    shortly before flat-by, when an open position must be closed."""
     params = generous(params_of(tiered, phases["account"]))
     assert states.bar.shape == (N_STATES,)
     refused = compare(params, states)

@@ -122,6 +122,7 @@ def test_the_potential_of_an_episode_sums_to_pass_1_breach_0_less_its_start(
 
 
 def test_the_potential_is_the_way_from_floor_to_target(prepared, phases, params_of) -> None:
+    """2,000 of 5,000 USD above the floor at the start, kept when the time is over; 1 if passed."""
     params = params_of(prepared, phases["account"])
     n = 5
     bars = jnp.full(n, 10_000, jnp.int32)
@@ -131,7 +132,7 @@ def test_the_potential_is_the_way_from_floor_to_target(prepared, phases, params_
     found = potential(
         params.rules, sim._replace(outcome=outcome), equity, params.bracket.unit_mills
     )
-    assert found.tolist() == pytest.approx([0.0, 0.5, 1.0, 1.0, 0.0])
+    assert found.tolist() == pytest.approx([0.0, 0.5, 1.0, 1.0, 0.8])
     aimless = params.rules._replace(target_balance=jnp.int32(NEVER))
     found = potential(aimless, sim._replace(outcome=outcome * 0), equity, params.bracket.unit_mills)
     assert found[1] == pytest.approx(2.5 / 4)
