@@ -60,7 +60,7 @@ def agent(scene) -> Episodes:
 
 def test_exactly_the_asked_episodes_are_played_once_each_to_their_ends(scene, agent) -> None:
     n = len(scene.starts.bar)
-    assert len(agent) == n == 24
+    assert len(agent.start_bar) == n == 24
     np.testing.assert_array_equal(agent.start_bar, scene.starts.bar)
     np.testing.assert_array_equal(agent.sim.bar, scene.starts.bar + agent.length)
     assert (agent.sim.done_reason != DoneReason.NONE).all()

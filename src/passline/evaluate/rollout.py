@@ -74,9 +74,6 @@ class Episodes(NamedTuple):
     day_equity: AnyArray
     day_floor: AnyArray
 
-    def __len__(self) -> int:
-        return len(self.start_bar)
-
 
 class TripLog(NamedTuple):
     """Every finished round trip, in the order they ended; [T] each.
