@@ -71,7 +71,7 @@ def render_report(run_id: str, data: ReportData) -> str:
         variables={"light": vars(LIGHT), "dark": vars(DARK)},
         definitions=DEFINITIONS,
         manifest=data.manifest,
-        status=data.status,
+        status=views.status_words(data.status, data.manifest),
         headline=views.headline(data),
         ruling=views.ruling_view(ruling),
         automation=views.automation(data.manifest),

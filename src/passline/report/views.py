@@ -260,7 +260,8 @@ def facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Seeds", _join(f"{key} {value}" for key, value in manifest.get("seeds", {}).items())),
         ("Hardware", _join([hardware.get("cpu"), _cores(hardware), hardware.get("backend")])),
         ("Packages", _join(f"{k} {v}" for k, v in manifest.get("packages", {}).items())),
-        ("Progress", _join(f"{_words(k)} {_number(v)}" for k, v in progress.items())),
+        ("Trained", _join(_trained(progress))),
+        *[(f"Gate of {gate['phase']}", _gate_words(gate)) for gate in progress.get("gates", [])],
         ("Lineage", _join(f"{_words(k)} {v}" for k, v in manifest.get("lineage", {}).items())),
         ("Resumed at step", _join(f"{r['step']:,}" for r in manifest.get("resumes", []))),
     ]
@@ -271,6 +272,29 @@ def facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         told = market.items() if isinstance(market, Mapping) else [("contract", market)]
         facts.append((f"Market {index}", _join(f"{_words(k)} {_number(v)}" for k, v in told)))
     return [(label, text) for label, text in facts if text]
+
+
+def status_words(status: str, manifest: Mapping[str, Any]) -> str:
+    """Returns the run's status, and that it went past a gate if it did."""
+    forced = manifest.get("progress", {}).get("forced", False)
+    return f"{status}, forced past a gate that was not passed" if forced else status
+
+
+def _trained(progress: Mapping[str, Any]) -> Iterable[str]:
+    if "step" in progress:
+        yield f"{progress['step']:,} steps"
+    if "phase" in progress:
+        yield f"to phase {progress['phase']}"
+    if progress.get("forced"):
+        yield "forced past a gate that was not passed"
+
+
+def _gate_words(gate: Mapping[str, Any]) -> str:
+    word = "passed" if gate["is_passed"] else "not passed"
+    return (
+        f"{_words(gate['measure'])} {gate['value']:+.3f} (95 % {gate['low']:+.3f} to "
+        f"{gate['high']:+.3f}, n {gate['n']}), above {gate['above']:g} needed: {word}"
+    )
 
 
 def _cores(hardware: Mapping[str, Any]) -> str:

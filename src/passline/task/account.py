@@ -156,7 +156,8 @@ def clock_features(
     markets: Markets, rules: Rules, bracket: Bracket, state: State, facts: BarFacts
 ) -> tuple[Array, ...]:
     """Computes what the clock and the costs of the next entry say."""
-    elapsed = (facts.day - state.first_day).astype(jnp.float32)
+    # first_day may lie ahead of the start's bar; how far is not the agent's to know
+    elapsed = jnp.maximum(facts.day - state.first_day, 0).astype(jnp.float32)
     has_end = rules.time_limit_days != NEVER
     left = (rules.time_limit_days.astype(jnp.float32) - elapsed) / DAYS_SCALE
     hours = facts.minutes_to_flat.astype(jnp.float32) / 60.0

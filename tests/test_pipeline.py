@@ -1,0 +1,211 @@
+"""The main job end to end, tiny: run folder, gates, verdict, report, resuming, refusals."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import tomli_w
+
+from passline import pipeline
+from passline.cli import main
+from passline.config import from_plain
+from passline.errors import ConfigError, RunError
+from passline.evaluate.table import load_evaluations
+from passline.learn.checkpoint import list_checkpoints
+from passline.runs import RunStatus, list_runs, open_run
+
+BOOK = """
+extends = "apex-intraday-50k"
+time_limit_days = 5
+"""
+SETTINGS: dict[str, Any] = {
+    "market": {"start_date": "2020-01-02", "end_date": "2020-07-01"},
+    "slices": {"test_days": 40, "gate_days": 30, "n_episodes": 12},
+    "ppo": {"n_lanes": 32, "rollout_steps": 16, "minibatch_size": 128, "hidden": [16, 16]},
+    "curriculum": {
+        "total_steps": 6 * 512,
+        "n_gate_episodes": 8,
+        "evaluations_per_phase": 2,
+        "checkpoint_every": 1,
+    },
+}
+
+
+class Quiet:
+    """Keeps what is said."""
+
+    def __init__(self, stop_at: int = 10**9) -> None:
+        self.lines: list[str] = []
+        self.n_updates = 0
+        self.stop_at = stop_at
+
+    def say(self, text: str) -> None:
+        """Keeps a line."""
+        self.lines.append(text)
+
+    def update(self, phase: str, progress: Any, scalars: Mapping[str, float]) -> None:
+        """Counts, and stops as Ctrl-C would."""
+        self.n_updates += 1
+        if self.n_updates == self.stop_at:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory) -> dict[str, Any]:
+    book = tmp_path_factory.mktemp("books") / "short.toml"
+    book.write_text(BOOK)
+    return SETTINGS | {"rulebook": str(book)}
+
+
+@pytest.fixture(scope="module")
+def finished(settings, tmp_path_factory) -> Any:
+    """A forced run through all three phases: (outcome, screen, root)."""
+    root = tmp_path_factory.mktemp("runs")
+    screen = Quiet()
+    job = pipeline.start_job(from_plain(settings, "test"), root=root, name="tiny")
+    return pipeline.run_job(job, screen, forced=True), screen, root
+
+
+def weights(run: Any) -> bytes:
+    last = max(list_checkpoints(run.path / "checkpoints"), key=lambda info: info.meta["step"])
+    return last.tensors.read_bytes()
+
+
+def test_a_run_explains_itself(finished):
+    outcome, screen, root = finished
+    manifest = tomllib.loads((outcome.run.path / "run.toml").read_text())
+    assert manifest["status"] == "finished"
+    assert manifest["config"]["curriculum"]["total_steps"] == 6 * 512
+    assert manifest["seeds"] == {"training": 0, "test": pipeline.TEST_SEED}
+    assert manifest["markets"] == ["SYN"]
+    assert len(next(iter(manifest["data"].values()))["sha256"]) == 64
+    assert manifest["rulebook"]["automation"]["policy"] == "forbidden"
+    assert manifest["packages"]["jax"]
+    assert manifest["hardware"]["jax_backend"]
+    assert {gate["phase"] for gate in manifest["progress"]["gates"]} == {
+        "entry",
+        "manage",
+        "account",
+    }
+    assert [run.id for run in list_runs(root)] == [outcome.run.id]
+    assert any("gate of phase 'entry'" in line for line in screen.lines)
+
+
+def test_an_untrained_agent_is_no_edge_and_the_forced_gate_is_marked(finished):
+    outcome, _, _ = finished
+    assert outcome.verdict.word.value == "no edge found"
+    assert open_run(outcome.run.path).manifest["progress"]["forced"] is True
+
+
+def test_every_evaluation_is_kept_with_slice_start_and_reason(finished):
+    outcome, _, _ = finished
+    table = load_evaluations(outcome.run.path / "evaluations.npz")
+    assert set(table.phase) == {"entry", "manage", "account"}
+    tested = table.where(phase="account", path="worst")
+    tested = tested.select(np.char.startswith(tested.slice, "test-SYN-"))
+    assert set(tested.policy) == {
+        "agent",
+        "flat",
+        "random legal",
+        "random entry",
+        "always long",
+        "oracle",
+        "untrained",
+    }
+    for policy in set(tested.policy):
+        rows = tested.where(policy=str(policy))
+        assert rows.start_bar.tolist() == tested.where(policy="agent").start_bar.tolist()
+    assert (tested.where(policy="flat").n_trips == 0).all()
+    assert set(tested.where(policy="flat").outcome) == {3}
+    assert len(set(tested.start_bar)) == 12
+    agents = table.where(policy="agent", path="worst")
+    assert len(set(agents.timesteps)) >= 5
+    with np.load(outcome.run.path / "evaluations.npz", allow_pickle=False) as stored:
+        assert {"timesteps", "results", "ep_lengths"} <= set(stored.files)
+
+
+def test_no_training_bar_is_a_gate_or_test_bar(settings, finished):
+    outcome, _, _ = finished
+    job = pipeline.continue_job(open_run(outcome.run.path))
+    (_, stop), *_ = job.split.train
+    assert stop < min(s.first_bar for s in job.split.gate)
+    assert max(s.stop_bar for s in job.split.gate) < min(s.first_bar for s in job.split.test)
+
+
+def test_the_report_comes_from_the_folder_alone(finished):
+    outcome, _, _ = finished
+    before = outcome.report.read_text()
+    assert "No edge found" in before
+    assert "forbids automated trading" in before
+    outcome.report.unlink()
+    assert pipeline.publish(open_run(outcome.run.path)).read_text() == before
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(settings, finished, tmp_path):
+    whole, _, _ = finished
+    config = from_plain(settings, "test")
+    job = pipeline.start_job(config, root=tmp_path, name="stopped")
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run_job(job, Quiet(stop_at=4), forced=True)
+    run = open_run(job.run.path)
+    assert run.status is RunStatus.INTERRUPTED
+    again = pipeline.run_job(pipeline.continue_job(run), Quiet(), forced=True)
+    assert weights(again.run) == weights(whole.run)
+    assert again.run.manifest["config_fingerprint"] == whole.run.manifest["config_fingerprint"]
+    lines = (again.run.path / "scalars.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert steps == sorted(set(steps))
+
+
+def test_a_gate_that_is_not_passed_ends_the_curriculum_with_exit_code_3(settings, tmp_path, capsys):
+    plain = settings | {"market": settings["market"] | {"strength": 0.0}}
+    config = tmp_path / "settings.toml"
+    config.write_text(tomli_w.dumps(plain))
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--config", str(config), "--root", str(tmp_path), "--json"])
+    assert stop.value.code == 3
+    out, err = capsys.readouterr()
+    answer = json.loads(out)
+    assert answer["stopped_at"] == "entry"
+    assert answer["verdict"] == "no edge found"
+    assert "gate of phase 'entry' NOT passed" in err
+    assert "--force" in err
+
+
+def test_settings_that_leave_nothing_to_train_on_leave_no_run_behind(settings, tmp_path):
+    plain = settings | {"slices": {"test_days": 120, "gate_days": 60}}
+    with pytest.raises(ConfigError, match="trading days are left for training"):
+        pipeline.start_job(from_plain(plain, "test"), root=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_settings_name_the_place(settings):
+    with pytest.raises(ConfigError, match=r"test: \[task\] unknown key stop_art"):
+        from_plain(settings | {"task": {"stop_art": 2}}, "test")
+
+
+def test_a_run_with_other_settings_than_it_began_with_is_refused(finished, tmp_path):
+    outcome, _, _ = finished
+    copy = tmp_path / outcome.run.id
+    copy.mkdir()
+    text = (outcome.run.path / "run.toml").read_text()
+    (copy / "run.toml").write_text(text.replace("n_lanes = 32", "n_lanes = 64"))
+    with pytest.raises(RunError):
+        pipeline.continue_job(open_run(copy))
+
+
+def test_commands_evaluate_and_report(finished, capsys):
+    outcome, _, root = finished
+    with pytest.raises(SystemExit) as stop:
+        main(["report", outcome.run.id, "--root", str(root), "--json"])
+    assert not stop.value.code
+    assert json.loads(capsys.readouterr().out)["run"] == outcome.run.id
+    before = len(load_evaluations(outcome.run.path / "evaluations.npz"))
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", outcome.run.id, "--root", str(root), "--json"])
+    assert not stop.value.code
+    assert json.loads(capsys.readouterr().out)["verdict"] == "no edge found"
+    assert len(load_evaluations(outcome.run.path / "evaluations.npz")) > before
