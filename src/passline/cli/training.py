@@ -127,9 +127,10 @@ class RichScreen:
         fields: dict[str, Any] = {
             "phase": phase,
             "speed": scalars["time/fps"],
-            "reward": scalars.get("rollout/ep_rew_mean", float("nan")),
             "passed": scalars.get("account/pass_rate", 0.0),
         }
+        if "rollout/ep_rew_mean" in scalars:  # an update may end no episode
+            fields["reward"] = scalars["rollout/ep_rew_mean"]
         self._bar.update(self._task, total=progress.total_steps, completed=progress.step, **fields)
 
 

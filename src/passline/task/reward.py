@@ -34,8 +34,8 @@ def potential(rules: Rules, state: State, equity: Array, unit_mills: Array) -> A
     """Returns the potential of an account in [0, 1]; float32 [L].
 
     Open and timed-out accounts: (equity - floor) / (target - floor), the pass probability of a
-    driftless walk between two fixed barriers (gambler's ruin); passed 1, breached 0. A stage without
-    a target uses one allowance above the start.
+    driftless walk between two fixed barriers (gambler's ruin); passed 1, breached 0. A stage
+    without a target uses one allowance above the start.
     """
     goal = jnp.where(
         rules.target_balance == NEVER, rules.start_balance + unit_mills, rules.target_balance
