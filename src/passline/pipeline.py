@@ -22,7 +22,7 @@ from passline.evaluate.oracle import fit_oracle
 from passline.evaluate.policies import Policy, PolicyKind, scripted
 from passline.evaluate.rollout import MAX_DAYS, Episodes, play_episodes
 from passline.evaluate.samples import EquityPaths, write_distributions, write_equity_paths
-from passline.evaluate.slices import Split, Starts, evaluation_starts, split
+from passline.evaluate.slices import Split, evaluation_starts, split
 from passline.evaluate.table import AGENT, EvaluationTable, append_evaluation
 from passline.evaluate.trip_file import TRIPS_FILE, write_trips
 from passline.evaluate.verdict import Verdict, verdict
@@ -363,7 +363,7 @@ def judge_job(job: Job, trained: network.Params, phase: Phase, step: int) -> Ver
         flat = {"flat": episodes["flat"]}  # no path matters to an account without a position
         if path == "worst":
             write_trips(job.run.path / TRIPS_FILE, prepared, trips)
-            _store_samples(job, params, trained, phase, starts, episodes[AGENT])
+            _store_samples(job, trained, phase, episodes[AGENT])
     whole = append_evaluation(job.run.path / EVALUATIONS, tables)
     return verdict(whole, span_days=prepared.span_days)
 
@@ -382,14 +382,7 @@ def _oracle(job: Job, params: TaskParams, trained: network.Params) -> dict[str, 
     }
 
 
-def _store_samples(
-    job: Job,
-    params: TaskParams,
-    trained: network.Params,
-    phase: Phase,
-    starts: Starts,
-    judged: Episodes,
-) -> None:
+def _store_samples(job: Job, trained: network.Params, phase: Phase, judged: Episodes) -> None:
     """Keeps the agent's equity day by day, and training beside evaluation."""
     prepared = job.prepared
     n_days = np.clip(judged.n_days, 1, MAX_DAYS)
@@ -423,7 +416,6 @@ def _store_samples(
         _sample(prepared, played),
         _sample(prepared, judged),
     )
-    del params, starts
 
 
 def _sample(prepared: Prepared, episodes: Episodes) -> dict[str, Any]:

@@ -174,10 +174,8 @@ def terms_of(state: State, markets: Markets, rules: Rules) -> Terms:
     )
 
 
-def close_bar(
-    account: Account, terms: Terms, rules: Rules, flags: Array, close: Array
-) -> tuple[Account, Array]:
-    """Liquidates at flat-by (docs/fills.md, 6.1); also tells where that happened [L]."""
+def close_bar(account: Account, terms: Terms, rules: Rules, flags: Array, close: Array) -> Account:
+    """Liquidates what is open at flat-by; docs/fills.md, 6.1."""
     is_late = ((flags & BarFlag.FLAT) != 0) & (account.qty != 0) & (account.outcome == Outcome.OPEN)
     way = Exit(jnp.where(is_late, FillReason.LATE_FLAT, FillReason.NONE), close)
     account = settle_exit(account, terms, rules, way)
@@ -185,7 +183,7 @@ def close_bar(
     return account._replace(
         outcome=jnp.where(fails, Outcome.BREACHED, account.outcome),
         done_reason=jnp.where(fails, DoneReason.LATE_FLAT, account.done_reason),
-    ), is_late
+    )
 
 
 def trail_stop(state: State, close: Array) -> State:
@@ -224,69 +222,104 @@ def step(
         The accounts at the close of bar k + 1 and what happened on the way.
     """
     moves = is_active(state)
-    k = state.bar
-    j = jnp.minimum(k + 1, tape.close.shape[0] - 1)
-    open_, high, low, close = tape.open[j], tape.high[j], tape.low[j], tape.close[j]
-    flags, next_day = tape.flags[j], tape.next_day[j]
-    reject = refusal(markets, rules, state, orders, tape.close[k], tape.flags[k], flags)
+    j = jnp.minimum(state.bar + 1, tape.close.shape[0] - 1)
+    reject = refusal(
+        markets,
+        rules,
+        state,
+        orders,
+        tape.close[state.bar],
+        tape.flags[state.bar],
+        tape.flags[j],
+    )
     kind = jnp.where(reject == Reject.NONE, orders.kind, OrderKind.HOLD)
     new, is_new_day = begin_day(rules, state, tape.day[j])
-    new = apply_order(new, markets, orders, kind, open_, j)
-    terms = terms_of(new, markets, rules)
-    is_close = kind == OrderKind.CLOSE
-    account, way = meet_point(
-        account_of(new)._replace(qty=jnp.where(is_close, 0, new.qty)), terms, rules, open_
-    )
-    account = account._replace(qty=new.qty)
-    way = Exit(jnp.where(is_close, FillReason.CLOSE, way.reason), way.mark)
-    paths = walk_paths(account, terms, rules, way, (open_, high, low, close))
-    account, is_ambiguous = choose_path(paths, terms, rules, close)
-    account, is_late = close_bar(account, terms, rules, flags, close)
-    new = absorb(new, account, terms)
+    new = apply_order(new, markets, orders, kind, tape.open[j], j)
+    account, is_ambiguous = walk_bar(tape, markets, rules, new, kind == OrderKind.CLOSE, j)
+    new = absorb(new, account, markets)
     new = new._replace(
         bar=j,
         n_rejected=new.n_rejected + ((reject != Reject.NONE) & (reject != Reject.EXPIRED)),
         n_ambiguous=new.n_ambiguous + is_ambiguous,
-        n_late_flat=new.n_late_flat + is_late,
     )
-    new = clear_position(trail_stop(new, close))
-    is_day_close = ((flags & BarFlag.DAY_CLOSE) != 0) & (new.outcome == Outcome.OPEN)
-    is_last = next_day == NEVER
-    new = settle_day(rules, new, is_day_close, next_day, is_last)
-    ends = is_last & (new.outcome == Outcome.OPEN)
-    new = new._replace(done_reason=jnp.where(ends, DoneReason.DATA_END, new.done_reason))
+    new, is_day_close = end_bar(tape, rules, new, j)
     state = jax.tree.map(lambda a, b: jnp.where(moves, a, b), new, state)
-    is_entry = (kind == OrderKind.LONG) | (kind == OrderKind.SHORT)
-    refused = jnp.where(orders.kind == OrderKind.HOLD, Reject.NONE, Reject.ACCOUNT_ENDED)
-
-    def seen(value: Array) -> Array:
-        return jnp.where(moves, value, jnp.zeros_like(value))
-
     events = Events(
-        reject=jnp.where(moves, reject, refused),
-        entry_qty=seen(jnp.where(is_entry, terms_qty(kind, orders), 0)),
-        entry_price=seen(jnp.where(is_entry, new.entry, 0)),
-        exit_qty=seen(account.exit_qty),
-        exit_price=seen(account.exit_price),
-        exit_reason=seen(account.exit_reason),
-        trip_net=seen(account.trip_net),
-        trip_risk=seen(jnp.where(account.exit_qty != 0, new.trip_risk, 0)),
-        is_ambiguous=seen(is_ambiguous),
-        equity=mark_to_close(tape, markets, state),
-        is_new_day=seen(is_new_day),
-        is_day_close=seen(is_day_close),
+        reject=reject,
+        entry_qty=entry_qty(kind, orders),
+        entry_price=jnp.where(entry_qty(kind, orders) != 0, new.entry, 0),
+        exit_qty=account.exit_qty,
+        exit_price=account.exit_price,
+        exit_reason=account.exit_reason,
+        trip_net=account.trip_net,
+        trip_risk=jnp.where(account.exit_qty != 0, new.trip_risk, 0),
+        is_ambiguous=is_ambiguous,
+        equity=new.balance,
+        is_new_day=is_new_day,
+        is_day_close=is_day_close,
     )
-    return state, events
+    events = jax.tree.map(lambda x: jnp.where(moves, x, jnp.zeros_like(x)), events)
+    is_order = orders.kind != OrderKind.HOLD
+    return state, events._replace(
+        reject=jnp.where(~moves & is_order, Reject.ACCOUNT_ENDED, events.reject),
+        equity=mark_to_close(tape, markets, state),
+    )
 
 
-def terms_qty(kind: Array, orders: Orders) -> Array:
-    """Returns the signed quantity of an entry order [L]."""
-    return jnp.where(kind == OrderKind.LONG, orders.qty, -orders.qty)
+def walk_bar(
+    tape: Tape, markets: Markets, rules: Rules, state: State, is_close: Array, bar: Array
+) -> tuple[Account, Array]:
+    """Walks accounts from the open of `bar` to its close; docs/fills.md, 3.4 to 6.1.
+
+    Args:
+        tape: bars [B].
+        markets: constants [M].
+        rules: the rulebook.
+        state: accounts with the order already applied [L].
+        is_close: an accepted CLOSE fills at the open [L].
+        bar: the bar's index [L].
+
+    Returns:
+        The accounts, and where the two paths differed [L].
+    """
+    open_, close = tape.open[bar], tape.close[bar]
+    terms = terms_of(state, markets, rules)
+    begun = account_of(state)
+    left = begun._replace(qty=jnp.where(is_close, 0, begun.qty))
+    met, way = meet_point(left, terms, rules, open_)
+    way = Exit(jnp.where(is_close, FillReason.CLOSE, way.reason), way.mark)
+    bar_prices = (open_, tape.high[bar], tape.low[bar], close)
+    paths = walk_paths(met._replace(qty=begun.qty), terms, rules, way, bar_prices)
+    account, is_ambiguous = choose_path(paths, terms, rules, close)
+    return close_bar(account, terms, rules, tape.flags[bar], close), is_ambiguous
 
 
-def absorb(state: State, account: Account, terms: Terms) -> State:
+def end_bar(tape: Tape, rules: Rules, state: State, bar: Array) -> tuple[State, Array]:
+    """Trails stops, settles the day and ends the data (docs/fills.md, 6.2 to 6.5).
+
+    Returns:
+        The accounts, and where the day was settled [L].
+    """
+    next_day = tape.next_day[bar]
+    is_last = next_day == NEVER
+    state = clear_position(trail_stop(state, tape.close[bar]))
+    is_day_close = ((tape.flags[bar] & BarFlag.DAY_CLOSE) != 0) & (state.outcome == Outcome.OPEN)
+    state = settle_day(rules, state, is_day_close, next_day, is_last)
+    ends = is_last & (state.outcome == Outcome.OPEN)
+    done_reason = jnp.where(ends, DoneReason.DATA_END, state.done_reason)
+    return state._replace(done_reason=done_reason), is_day_close
+
+
+def entry_qty(kind: Array, orders: Orders) -> Array:
+    """Returns the signed quantity of an accepted entry, 0 for other orders [L]."""
+    short = jnp.where(kind == OrderKind.SHORT, -orders.qty, 0)
+    return jnp.where(kind == OrderKind.LONG, orders.qty, short)
+
+
+def absorb(state: State, account: Account, markets: Markets) -> State:
     """Returns the state with what the kept path made of the account."""
     is_exit = account.exit_qty != 0
+    side_cost = markets.commission_mills[state.market]
     return state._replace(
         balance=account.balance,
         peak=account.peak,
@@ -300,5 +333,6 @@ def absorb(state: State, account: Account, terms: Terms) -> State:
         trip_high=account.trip_high,
         has_traded=state.has_traded | is_exit,
         n_trips=state.n_trips + is_exit,
-        commissions=state.commissions + jnp.abs(account.exit_qty) * terms.commission_mills,
+        n_late_flat=state.n_late_flat + (account.exit_reason == FillReason.LATE_FLAT),
+        commissions=state.commissions + jnp.abs(account.exit_qty) * side_cost,
     )

@@ -87,7 +87,7 @@ def account_features(
 ) -> Array:
     """Computes the account's part of the observation, float32 [L, len(ACCOUNT_FEATURES)]."""
     columns = (
-        *position_features(markets, rules, bracket, state, facts),
+        *position_features(markets, bracket, state, facts),
         *rule_features(markets, rules, bracket, state, facts),
         *clock_features(markets, rules, bracket, state, facts),
     )
@@ -100,10 +100,9 @@ def open_pnl(markets: Markets, state: State, close: Array) -> Array:
 
 
 def position_features(
-    markets: Markets, rules: Rules, bracket: Bracket, state: State, facts: BarFacts
+    markets: Markets, bracket: Bracket, state: State, facts: BarFacts
 ) -> tuple[Array, ...]:
     """Computes what concerns the open position; 0 when flat."""
-    del rules
     side = jnp.sign(state.qty)
     is_open = side != 0
     pnl = open_pnl(markets, state, facts.close)

@@ -253,7 +253,7 @@ def draw_episodes(
     end = jnp.minimum(bar + length, mix.segment_end[bar])
     state = start(tape, markets, rules, bar, market[bar])
     state = advance_account(state, rules, bracket, mix, component, u)
-    state = open_position(state, tape, markets, rules, bracket, mix, component, atr[bar], u)
+    state = open_position(state, tape, markets, bracket, mix, component, atr[bar], u)
     return state, end, component
 
 
@@ -301,7 +301,6 @@ def open_position(
     state: State,
     tape: Tape,
     markets: Markets,
-    rules: Rules,
     bracket: Bracket,
     mix: Mix,
     component: Array,
@@ -329,7 +328,6 @@ def open_position(
     def given(new: Array, old: Array) -> Array:
         return jnp.where(opens, new, old)
 
-    del rules
     return state._replace(
         balance=given(state.balance - pnl, state.balance),
         qty=given(side * contracts, state.qty),
