@@ -43,9 +43,12 @@ def read_sb3_evaluations(path: Path) -> tuple[Evaluation, ...]:
         raise _refused(path, "timesteps holds a negative or no number")
     found = []
     for index, step in enumerate(steps):
-        rows = np.isfinite(rewards[index])
+        rows = np.isfinite(rewards[index]) & np.isfinite(lengths[index])
         if not rows.any():
-            raise _refused(path, f"the evaluation at step {int(step):,} holds no finite reward")
+            raise _refused(
+                path,
+                f"the evaluation at step {int(step):,} holds no episode with finite reward and length",
+            )
         passed = None if successes is None else int(np.nansum(successes[index][rows]))
         found.append(
             Evaluation(
