@@ -47,7 +47,7 @@ def read_sb3_evaluations(path: Path) -> tuple[Evaluation, ...]:
         if not rows.any():
             raise _refused(
                 path,
-                f"the evaluation at step {int(step):,} holds no episode with finite reward and length",
+                f"step {int(step):,} has no episode with finite reward and length",
             )
         passed = None if successes is None else int(np.nansum(successes[index][rows]))
         found.append(
