@@ -17,6 +17,7 @@ from passline.task.episodes import Component
 from passline.task.reward import REWARD_TERMS, RewardWeights
 
 __all__ = [
+    "FAR_BELOW",
     "GATE_MEASURES",
     "Gate",
     "Phase",
