@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": ("passline.cli.training", "Judge a run's agent on held-out slices."),
     "report": ("passline.cli.training", "Write a run's report again from its folder."),
     "diagnose": ("passline.cli.diagnose", "Say what is wrong with a training, from its logs."),
+    "replay": ("passline.cli.replay", "Play a judged episode again, bar by bar."),
     "runs": ("passline.cli.facts", "List runs."),
     "data": ("passline.cli.data", "Import, check and resample bars."),
     "play": ("passline.cli.play", "Play a signal file through a firm's rules."),
