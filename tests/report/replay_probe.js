@@ -1,0 +1,72 @@
+// Runs inside a replay page, uses it as hands would, and leaves what it found in the title.
+const found = {errors: []};
+window.addEventListener("error", (event) => found.errors.push(event.message));
+document.addEventListener("replay-ready", () => {
+  try { probe(); } catch (error) { found.errors.push(String(error)); }
+  document.title = JSON.stringify(found);
+});
+const cell = (name) => document.querySelector(`[data-cell="${name}"]`).textContent;
+const press = (key, more = {}) => document.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true, ...more}));
+const paint = () => {
+  const c = document.getElementById("base"), seen = new Set();
+  const data = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+  for (let i = 0; i < data.length; i += 4 * 53) seen.add(data[i] << 16 | data[i + 1] << 8 | data[i + 2]);
+  return seen.size;
+};
+function probe() {
+  const r = window.passlineReplay, charts = document.getElementById("charts"), box = charts.getBoundingClientRect();
+  const at = (type, x, more = {}) => charts.dispatchEvent(new PointerEvent(type, {clientX: box.left + x, clientY: box.top + 120, pointerId: 7, bubbles: true, ...more}));
+  const visit = (key, more) => { press(key, more); return r.cursor(); };
+  found.n = r.head.n;
+  found.trips = r.trips.length;
+  found.sum = Array.from(r.data.equity).reduce((a, b) => a + b, 0);
+  found.home = visit("Home");
+  found.right = visit("ArrowRight");
+  found.ten = visit("ArrowRight", {shiftKey: true});
+  found.left = visit("ArrowLeft");
+  press("Home");
+  found.next = [visit("n"), visit("n"), visit("n")];
+  found.prior = visit("p");
+  document.getElementById("kinds").value = "EXIT";
+  press("Home");
+  found.exits = [visit("n"), visit("n")];
+  document.getElementById("kinds").value = "all";
+  found.end = visit("End");
+  r.draw();
+  found.told = cell("else");
+  found.closed = cell("closed");
+  found.cushion = cell("cushion");
+  r.moveTo(40);
+  r.draw();
+  found.chosen = document.querySelector(".act.chosen span").textContent;
+  found.masked = document.querySelectorAll(".act.masked").length;
+  found.seen = document.querySelectorAll(".seen").length;
+  found.equity = cell("equity");
+  found.legend = document.getElementById("legend").textContent;
+  press("f");
+  found.whole = r.view();
+  const before = r.view(), x = 300, bar = (v) => v.from + x / (box.width - 76) * (v.to - v.from);
+  charts.dispatchEvent(new WheelEvent("wheel", {deltaY: -400, clientX: box.left + x, clientY: box.top + 100, cancelable: true}));
+  found.zoomed = (r.view().to - r.view().from) / (before.to - before.from);
+  found.anchor = bar(r.view()) - bar(before);
+  const wide = r.view();
+  at("pointerdown", 400); at("pointermove", 300); at("pointerup", 300);
+  found.panned = r.view().from - wide.from;
+  found.kept = r.view().to - r.view().from - (wide.to - wide.from);
+  r.setView(0, 60); r.draw();
+  at("pointerdown", r.xOf(25.5)); at("pointerup", r.xOf(25.5));
+  found.clicked = r.cursor();
+  found.colors = {zoomed: paint()};
+  r.setView(0, r.head.n); r.draw();
+  found.colors.whole = paint();
+  const ink = () => getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
+  found.ink = [ink()];
+  press("t");
+  found.ink.push(ink());
+  r.draw();
+  found.colors.other = paint();
+  const filter = document.getElementById("filter");
+  filter.value = "cushion";
+  filter.dispatchEvent(new Event("input"));
+  found.filtered = [...document.querySelectorAll(".seen")].filter((e) => e.style.display !== "none").length;
+}
