@@ -1,6 +1,8 @@
 """`passline replay`: one stored evaluation episode, bar by bar."""
 
 import json
+import shutil
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,9 +29,11 @@ from passline.evaluate.replay_choice import (
 from passline.evaluate.table import EvaluationTable, load_evaluations
 from passline.learn import network
 from passline.learn.checkpoint import CheckpointInfo, list_checkpoints
-from passline.learn.curriculum import load_policy
+from passline.learn.curriculum import load_network
+from passline.learn.settings import PPOConfig
 from passline.market.clock import EASTERN
-from passline.pipeline import EVALUATIONS, Job, continue_job
+from passline.pipeline import Job, continue_job
+from passline.report.data import EVALUATIONS_FILE
 from passline.report.replay_page import Death, render_deaths, render_replay
 from passline.runs import Run, open_run, replace_file
 from passline.sim.layout import FillReason, OrderKind, Reject
@@ -106,16 +110,18 @@ def replay(
     each rule.
     """
     opened = open_run(run, root)
-    table = load_evaluations(opened.path / EVALUATIONS)
+    table = load_evaluations(opened.path / EVALUATIONS_FILE)
     if is_list or is_deaths:
         if json_to not in (None, "-"):
             _refuse_existing([Path(str(json_to))], overwrite=overwrite)
         number = choose_evaluation(table, path=path, slice_name=slice_name, number=evaluation)
         stored = list_stored(table, number, slice_name=slice_name)
         shown = [item for item in stored if item.is_death] if is_deaths else stored
+        pages = _death_pages(opened, table, shown, html_to) if is_deaths and html_to else []
+        _refuse_existing(pages, overwrite=overwrite)
         _list(opened, shown, len(stored), is_grouped=is_deaths, json_to=json_to)
-        if is_deaths and html_to is not None and shown:
-            _write_deaths(opened, table, shown, len(stored), html_to, overwrite=overwrite)
+        if pages and shown:
+            _write_deaths(opened, table, shown, len(stored), pages)
         return
     chosen = _choose(table, slice_name, episode, row, path, evaluation)
     page = None if html_to is None else _page_path(opened, chosen, table, html_to)
@@ -173,7 +179,7 @@ def _play(source: _Source, stored: Stored) -> tuple[str, Replay]:
     job = source.job
     phase = _phase(job, str(stored.table.phase[0]))
     info = _checkpoint(source.run, int(stored.table.timesteps[0]))
-    trained = load_policy(info.tensors, job.config.ppo)
+    trained = _load(info, job.config.ppo)
     end_bar = end_bar_of(
         stored,
         source.table,
@@ -205,6 +211,14 @@ def _checkpoint(run: Run, step: int) -> CheckpointInfo:
         f"{kept}. Judge one of those: passline evaluate; or keep more with --set "
         "curriculum.keep_every=1"
     )
+
+
+def _load(info: CheckpointInfo, ppo: PPOConfig) -> network.Params:
+    """Reads the policy of one checkpoint: the newest of a folder that holds it alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in (info.tensors, info.path):
+            shutil.copy(file, folder)
+        return load_network(Path(folder), ppo)[0]
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -239,20 +253,23 @@ def _write(path: Path, text: str) -> None:
         raise RunError(f"{path}: cannot be written: {error.strerror}") from error
 
 
+def _death_pages(
+    run: Run, table: EvaluationTable, deaths: Sequence[Stored], html_to: str
+) -> list[Path]:
+    """Returns the files of the list of deaths and of each of them."""
+    folder = run.path / FOLDER if html_to == INTO_RUN else Path(html_to)
+    return [folder / "deaths.html", *(folder / _page_name(item, table) for item in deaths)]
+
+
 def _write_deaths(
     run: Run,
     table: EvaluationTable,
     deaths: Sequence[Stored],
     n_episodes: int,
-    html_to: str,
-    *,
-    overwrite: bool,
+    pages: Sequence[Path],
 ) -> None:
     """Replays every death and writes its page, and the list that leads to them."""
-    folder = run.path / FOLDER if html_to == INTO_RUN else Path(html_to)
-    index = folder / "deaths.html"
-    paths = [folder / _page_name(item, table) for item in deaths]
-    _refuse_existing([index, *paths], overwrite=overwrite)
+    index, *paths = pages
     use_cache()
     source = _Source(run=run, job=continue_job(run), table=table)
     for item, path in zip(deaths, paths, strict=True):

@@ -254,7 +254,7 @@ function drawAxis(c, first, last) {
     if (!isDay && !isTick) continue;
     const x = xOf(i);
     if (isDay) {
-      line(c, colors.faint, 1);
+      line(c, alpha(colors.faint, 0.55), 1);
       c.moveTo(x, panes.price.y); c.lineTo(x, panes.axis.y + 5); c.stroke();
     }
     if (x < reached || x > plotWidth() - 30) continue;
