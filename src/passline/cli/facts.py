@@ -300,7 +300,7 @@ def runs(root: Path, as_json: bool) -> None:
 
 
 def _run_row(run: Run) -> tuple[str, ...]:
-    steps = run.manifest.get("progress", {}).get("steps")
+    steps = run.manifest.get("progress", {}).get("step")
     rulebook = run.manifest.get("rulebook", {})
     return (
         run.id,
@@ -315,9 +315,8 @@ def _markets(run: Run) -> list[str]:
     """Returns the contracts that the run names, whatever else it tells of its markets."""
     markets = run.manifest.get("markets", [])
     named = markets.values() if isinstance(markets, dict) else markets
-    return [
-        str(item["contract"]) for item in named if isinstance(item, dict) and "contract" in item
-    ]
+    told = [item.get("contract", "") if isinstance(item, dict) else item for item in named]
+    return [str(name) for name in told if name]
 
 
 def _run_record(run: Run) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Judges policies on held-out episodes and lays the outcome down as rows of a table."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ from passline.sim.step import start
 from passline.task.actions import ACTION_NAMES, N_SIZES
 from passline.task.env import EnvState, TaskParams, begin
 from passline.task.prepare import Prepared
+
+N_THREADS = 2
+"""Policies played at once: a player's many small operations keep about one core busy."""
 
 __all__ = ["BASELINES", "Label", "begin_at", "entry_habits", "judge", "rows_of", "with_path"]
 
@@ -107,11 +111,14 @@ def judge(
     for name in baselines:
         policies[name] = scripted(BASELINES[name], network, entry_rate=rate, size_shares=shares)
     policies |= extra or {}
-    for name, policy in policies.items():
-        if known is not None and name in known:
-            episodes[name] = known[name]
-        elif name != AGENT:
-            episodes[name] = play_episodes(params, greedy, policy, begun, seed=label.seed)
+    episodes |= {name: known[name] for name in policies if known is not None and name in known}
+    left = [name for name in policies if name not in episodes]
+
+    def play(name: str) -> Episodes:
+        return play_episodes(params, greedy, policies[name], begun, seed=label.seed)
+
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        episodes |= dict(zip(left, pool.map(play, left), strict=True))
     rows = [rows_of(prepared, found, starts, name, label) for name, found in episodes.items()]
     return join_tables(rows), episodes, trips
 
