@@ -183,7 +183,7 @@ def test_runs_are_listed_with_what_became_of_them(passline, tmp_path):
         rulebook={"id": "topstep-combine-50k"},
         markets=[{"contract": "GC", "bar_s": 60}],
     )
-    done.update_status(RunStatus.FINISHED, progress={"steps": 26_000_000})
+    done.update_status(RunStatus.FINISHED, progress={"step": 26_000_000})
     failed = make_run(tmp_path, "bad")
     failed.update_status(RunStatus.FAILED, message="the disk was full")
     killed = make_run(tmp_path, "killed")
