@@ -1,8 +1,6 @@
 """`passline replay`: one stored evaluation episode, bar by bar."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,8 +27,7 @@ from passline.evaluate.replay_choice import (
 from passline.evaluate.table import EvaluationTable, load_evaluations
 from passline.learn import network
 from passline.learn.checkpoint import CheckpointInfo, list_checkpoints
-from passline.learn.curriculum import load_network
-from passline.learn.settings import PPOConfig
+from passline.learn.curriculum import load_policy
 from passline.market.clock import EASTERN
 from passline.pipeline import Job, continue_job
 from passline.report.data import EVALUATIONS_FILE
@@ -179,7 +176,7 @@ def _play(source: _Source, stored: Stored) -> tuple[str, Replay]:
     job = source.job
     phase = _phase(job, str(stored.table.phase[0]))
     info = _checkpoint(source.run, int(stored.table.timesteps[0]))
-    trained = _load(info, job.config.ppo)
+    trained = load_policy(info, job.config.ppo)
     end_bar = end_bar_of(
         stored,
         source.table,
@@ -211,14 +208,6 @@ def _checkpoint(run: Run, step: int) -> CheckpointInfo:
         f"{kept}. Judge one of those: passline evaluate; or keep more with --set "
         "curriculum.keep_every=1"
     )
-
-
-def _load(info: CheckpointInfo, ppo: PPOConfig) -> network.Params:
-    """Reads the policy of one checkpoint: the newest of a folder that holds it alone."""
-    with tempfile.TemporaryDirectory() as folder:
-        for file in (info.tensors, info.path):
-            shutil.copy(file, folder)
-        return load_network(Path(folder), ppo)[0]
 
 
 # --- files ---------------------------------------------------------------------------------------

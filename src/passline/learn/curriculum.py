@@ -22,6 +22,7 @@ from passline.evaluate.slices import Split
 from passline.evaluate.table import EvaluationTable
 from passline.learn import network
 from passline.learn.checkpoint import (
+    CheckpointInfo,
     list_checkpoints,
     load_checkpoint,
     prune_checkpoints,
@@ -46,7 +47,15 @@ from passline.task.phases import Phase, budget_steps
 from passline.task.prepare import OBSERVATION_NAMES, Prepared, phase_params
 from passline.task.reward import REWARD_TERMS
 
-__all__ = ["CurriculumConfig", "Progress", "Trained", "Watcher", "load_network", "train_curriculum"]
+__all__ = [
+    "CurriculumConfig",
+    "Progress",
+    "Trained",
+    "Watcher",
+    "load_network",
+    "load_policy",
+    "train_curriculum",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -378,20 +387,24 @@ def load_network(checkpoints: Path, ppo: PPOConfig) -> tuple[network.Params, dic
     if not found:
         raise CheckpointError(f"{checkpoints}: no finished checkpoint. Train the run first.")
     last = max(found, key=lambda info: int(info.meta["step"]))
+    return load_policy(last, ppo), last.meta
+
+
+def load_policy(info: CheckpointInfo, ppo: PPOConfig) -> network.Params:
+    """Reads the policy's parameters out of one checkpoint.
+
+    Raises:
+        CheckpointError: it was trained on other observations or actions, or with another network.
+    """
     for name, mine in (("observation", OBSERVATION_NAMES), ("actions", ACTION_NAMES)):
-        if tuple(last.meta.get(name, ())) != tuple(mine):
+        if tuple(info.meta.get(name, ())) != tuple(mine):
             raise CheckpointError(
-                f"{last.path.name}: trained on other {name} than this version has "
-                f"({len(last.meta.get(name, ()))} against {len(mine)}). Train again."
+                f"{info.path.name}: trained on other {name} than this version has "
+                f"({len(info.meta.get(name, ()))} against {len(mine)}). Train again."
             )
-    return load_policy(last.tensors, ppo), last.meta
-
-
-def load_policy(tensors: Path, ppo: PPOConfig) -> network.Params:
-    """Reads the policy's parameters out of a checkpoint's tensors."""
     blank = network.init_params(jax.random.key(0), len(OBSERVATION_NAMES), N_ACTIONS, ppo.hidden)
-    stored = safetensors.numpy.load_file(tensors)
-    return fill_from(blank, stored, "state/params", tensors.name)
+    stored = safetensors.numpy.load_file(info.tensors)
+    return fill_from(blank, stored, "state/params", info.tensors.name)
 
 
 def fill_from(
