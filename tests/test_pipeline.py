@@ -155,6 +155,9 @@ def test_a_stopped_run_goes_on_to_the_same_weights(settings, finished, tmp_path)
     again = pipeline.run_job(pipeline.continue_job(run), Quiet(), forced=True)
     assert weights(again.run) == weights(whole.run)
     assert again.run.manifest["config_fingerprint"] == whole.run.manifest["config_fingerprint"]
+    progress = open_run(again.run.path).manifest["progress"]
+    assert {gate["phase"] for gate in progress["gates"]} == {"entry", "manage", "account"}
+    assert progress["forced"] is True
     lines = (again.run.path / "scalars.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines]
     assert steps == sorted(set(steps))

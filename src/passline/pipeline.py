@@ -244,7 +244,7 @@ class _Recorder:
         self._run = run
         self._screen = screen
         self._writer = ScalarWriter(run.path, resume_step=resume_step)
-        self.gates: list[dict[str, Any]] = []
+        self.gates: list[dict[str, Any]] = run.manifest.get("progress", {}).get("gates", [])
 
     def __enter__(self) -> "_Recorder":
         return self
@@ -266,6 +266,8 @@ class _Recorder:
 
     def on_gates(self, results: list[GateResult], table: EvaluationTable) -> None:
         append_evaluation(self._run.path / EVALUATIONS, [table])
+        tested = {result.phase for result in results}
+        self.gates = [gate for gate in self.gates if gate["phase"] not in tested]
         for result in results:
             self._screen.say(result.sentence())
             self.gates.append(
@@ -280,6 +282,7 @@ class _Recorder:
                     "is_passed": result.is_passed,
                 }
             )
+        self._run.update_status(RunStatus.RUNNING, progress={"gates": self.gates})
 
 
 def run_job(job: Job, screen: Screen, *, forced: bool = False) -> Outcome:
@@ -297,7 +300,7 @@ def run_job(job: Job, screen: Screen, *, forced: bool = False) -> Outcome:
             raise
         message = trained.stopped_at.sentence() if trained.stopped_at else ""
         progress = {"step": trained.step, "phase": trained.phase.name, "gates": gates}
-        if forced and not all(gate["is_passed"] for gate in gates):
+        if not all(g["is_passed"] for g in gates if g["phase"] != trained.phase.name):
             progress["forced"] = True
         job.run.update_status(RunStatus.FINISHED, message=message, progress=progress)
         report = publish(job.run)

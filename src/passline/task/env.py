@@ -145,17 +145,9 @@ def facts_at(params: TaskParams, bar: Array) -> BarFacts:
     )
 
 
-def observe(params: TaskParams, state: EnvState) -> tuple[Array, Array]:
-    """Returns what the agent sees and may do at the close of its bar.
-
-    Returns:
-        (observation float32 [L, F + account features], action_mask bool [L, A]).
-    """
-    sim = state.sim
-    facts = facts_at(params, sim.bar)
-    account = account_features(params.bracket, params.markets, params.rules, sim, facts)
-    observation = jnp.concatenate([params.features[sim.bar], account], axis=-1)
-    mask = action_mask(
+def mask_at(params: TaskParams, sim: State, facts: BarFacts) -> Array:
+    """Tells which actions each account may take at the close of its bar, bool [L, A]."""
+    return action_mask(
         params.bracket,
         params.markets,
         params.rules,
@@ -166,7 +158,19 @@ def observe(params: TaskParams, state: EnvState) -> tuple[Array, Array]:
         atr=facts.atr,
         is_closing=facts.is_closing,
     )
-    return observation, mask
+
+
+def observe(params: TaskParams, state: EnvState) -> tuple[Array, Array]:
+    """Returns what the agent sees and may do at the close of its bar.
+
+    Returns:
+        (observation float32 [L, F + account features], action_mask bool [L, A]).
+    """
+    sim = state.sim
+    facts = facts_at(params, sim.bar)
+    account = account_features(params.bracket, params.markets, params.rules, sim, facts)
+    observation = jnp.concatenate([params.features[sim.bar], account], axis=-1)
+    return observation, mask_at(params, sim, facts)
 
 
 def act_on(
@@ -201,18 +205,7 @@ def step(
 ) -> tuple[EnvState, Array, Array, Array, Array, Info]:
     """Advances all lanes by one decision and restarts those that ended (learn.rollout.Env)."""
     before = state.sim
-    facts = facts_at(params, before.bar)
-    mask = action_mask(
-        params.bracket,
-        params.markets,
-        params.rules,
-        before,
-        params.allowed,
-        close=facts.close,
-        flags=facts.flags,
-        atr=facts.atr,
-        is_closing=facts.is_closing,
-    )
+    mask = mask_at(params, before, facts_at(params, before.bar))
     equity_before = mark_to_close(params.tape, params.markets, before)
     sim, events, is_invalid = act_on(params, before, action, mask)
     sim = close_windows(state, sim)
