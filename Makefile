@@ -1,10 +1,11 @@
 # make demo: environment, installation, the main job on the built-in market, the report.
 # make test: environment, installation, lint, types, layers and all tests.
+# make proof: the long proofs; their figures go to build/proof.md (docs/proof.md).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test proof lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -29,6 +30,9 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+proof: setup
+	PROOF_FACTOR=20 $(BIN)/python -m pytest -m 'proof or hypothesis'
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

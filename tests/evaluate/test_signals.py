@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from passline.errors import ConfigError
 from passline.evaluate.signals import COLUMNS, Signal, read_signals, utc_text
 from passline.sim.layout import OrderKind
+from proving import examples
 
 HEADER = ",".join(COLUMNS)
 
@@ -154,7 +155,7 @@ CELLS = st.sampled_from(
 
 
 @settings(
-    max_examples=60,
+    max_examples=examples(60),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

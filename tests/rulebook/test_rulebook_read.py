@@ -13,6 +13,7 @@ from passline.errors import RulebookError
 from passline.rulebook import describe
 from passline.rulebook.model import Rulebook
 from passline.rulebook.read import TOP_KEYS, read_rulebook
+from proving import examples
 
 BASE = """
 firm = "Mine"
@@ -320,7 +321,7 @@ def test_shares_are_exact(text: str, num: int, den: int) -> None:
 
 
 @given(cents=st.integers(0, 200_000_000), as_text=st.booleans())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_money_is_exact(cents: int, as_text: bool) -> None:
     written = f"{cents // 1000}.{cents % 1000:03d}"
     text = f'"{written}"' if as_text else written
@@ -359,7 +360,7 @@ FIELDS = ["trail", "allowance", "lock_level", "profit", "kind", "minis", "caps",
 
 
 @given(key=st.sampled_from(TOP_KEYS), field=st.none() | st.sampled_from(FIELDS), value=VALUES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_hostile_values_are_refused_or_read(key: str, field: str | None, value: object) -> None:
     raw: dict[str, Any] = tomllib.loads(BASE, parse_float=Decimal)
     if field is not None and isinstance(raw.get(key), dict):

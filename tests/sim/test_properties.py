@@ -28,6 +28,7 @@ from passline.sim.layout import (
     PathRule,
     State,
 )
+from proving import examples
 
 N_BARS, N_LANES, N_STEPS = 100, 8, 40
 MIRROR = 20_000
@@ -35,7 +36,7 @@ FROM_BALANCE = (FillReason.FLOOR, FillReason.DAILY_LIMIT, FillReason.ACCOUNT_TAR
 """Exits whose price is found from the balance itself."""
 
 seeds = st.integers(0, 2**32 - 1)
-examples = settings(max_examples=40, deadline=None, derandomize=True)
+usual = settings(max_examples=examples(40), deadline=None, derandomize=True)
 
 
 def _play(world: World) -> Any:
@@ -107,7 +108,7 @@ def commission(world: World) -> np.ndarray:
     return world.markets.commission_mills[world.lane_markets].astype(np.int64)
 
 
-@examples
+@usual
 @given(seed=seeds)
 def test_the_floor_never_falls_and_a_lock_is_for_good(seed: int) -> None:
     run = play(world_of(seed))
@@ -115,7 +116,7 @@ def test_the_floor_never_falls_and_a_lock_is_for_good(seed: int) -> None:
     assert (run.after.is_locked >= run.before.is_locked).all()
 
 
-@examples
+@usual
 @given(seed=seeds)
 def test_the_balance_moves_by_fills_less_commissions(seed: int) -> None:
     world = world_of(seed)
@@ -125,7 +126,7 @@ def test_the_balance_moves_by_fills_less_commissions(seed: int) -> None:
     np.testing.assert_array_equal(after.balance - before.balance, gained - paid)
 
 
-@examples
+@usual
 @given(seed=seeds)
 def test_commissions_are_the_sides_filled_each_once(seed: int) -> None:
     world = world_of(seed)
@@ -136,14 +137,14 @@ def test_commissions_are_the_sides_filled_each_once(seed: int) -> None:
     np.testing.assert_array_equal(after.n_trips[-1], n_exits)
 
 
-@examples
+@usual
 @given(seed=seeds)
 def test_contracts_opened_are_closed_or_still_open(seed: int) -> None:
     before, after, events = play(world_of(seed))
     np.testing.assert_array_equal(after.qty - before.qty, events.entry_qty - events.exit_qty)
 
 
-@examples
+@usual
 @given(seed=seeds)
 def test_equity_is_the_balance_of_a_flat_account(seed: int) -> None:
     world = world_of(seed)
@@ -155,7 +156,7 @@ def test_equity_is_the_balance_of_a_flat_account(seed: int) -> None:
     np.testing.assert_array_equal(events.equity, marked)
 
 
-@examples
+@usual
 @given(seed=seeds)
 def test_an_open_account_stands_above_its_floor_at_every_close(seed: int) -> None:
     """A lock may lie above the equity, and a new day's floor is first tested in the next bar."""
@@ -214,7 +215,7 @@ def assert_mirrored(ours: Any, theirs: Any) -> None:
         np.testing.assert_array_equal(mine, expected, err_msg=name)
 
 
-@examples
+@usual
 @given(seed=seeds, path=st.sampled_from([PathRule.HIGH_FIRST, PathRule.LOW_FIRST]))
 def test_a_mirrored_market_makes_the_same_money(seed: int, path: PathRule) -> None:
     """On a tie WORST and BEST keep the high-first path, so they are mirrored step by step below."""
@@ -225,7 +226,7 @@ def test_a_mirrored_market_makes_the_same_money(seed: int, path: PathRule) -> No
     assert_mirrored(ours.events, theirs.events)
 
 
-@examples
+@usual
 @given(seed=seeds, path=st.sampled_from([PathRule.WORST, PathRule.BEST]))
 def test_worst_and_best_choose_alike_on_a_mirrored_bar(seed: int, path: PathRule) -> None:
     world = world_of(seed)
@@ -243,7 +244,7 @@ def test_worst_and_best_choose_alike_on_a_mirrored_bar(seed: int, path: PathRule
         np.testing.assert_array_equal(mine[is_held], other[is_held])
 
 
-@examples
+@usual
 @given(seed=seeds)
 def test_worst_is_never_better_than_best_nor_than_either_path(seed: int) -> None:
     """Bar by bar from the same account, before flat-by liquidates what a path left open."""
@@ -265,7 +266,7 @@ def test_worst_is_never_better_than_best_nor_than_either_path(seed: int) -> None
         np.testing.assert_array_equal(each[is_sure], equity[0][is_sure])
 
 
-@examples
+@usual
 @given(seed=seeds)
 def test_a_rollout_may_be_split_anywhere_and_lanes_regrouped(seed: int) -> None:
     """One step from each stored state, 320 lanes side by side, is what the scan of eight did."""
@@ -276,7 +277,7 @@ def test_a_rollout_may_be_split_anywhere_and_lanes_regrouped(seed: int) -> None:
         np.testing.assert_array_equal(whole.reshape(-1), part)
 
 
-@examples
+@usual
 @given(seed=seeds, other=seeds, lane=st.integers(0, N_LANES - 1))
 def test_what_other_lanes_do_changes_nothing(seed: int, other: int, lane: int) -> None:
     world, stranger = world_of(seed), world_of(other)
@@ -319,7 +320,7 @@ def with_costs(world: World, extra_mills: int, extra_ticks: int) -> World:
     )
 
 
-@examples
+@usual
 @given(seed=seeds, extra=st.integers(1, 5_000))
 def test_more_commission_costs_exactly_what_it_adds_for_the_same_fills(
     seed: int, extra: int
@@ -331,7 +332,7 @@ def test_more_commission_costs_exactly_what_it_adds_for_the_same_fills(
     np.testing.assert_array_equal((cheap.events.equity - dear.events.equity)[same], added[same])
 
 
-@examples
+@usual
 @given(seed=seeds, extra=st.integers(1, 4))
 def test_more_slippage_never_raises_equity_for_the_same_fills(seed: int, extra: int) -> None:
     world = world_of(seed)

@@ -15,6 +15,7 @@ from passline.evaluate.audit.judge import audit
 from passline.evaluate.audit.trips import UNKNOWN
 from passline.market.contracts import load_contracts
 from passline.rulebook.catalog import load_rulebook
+from proving import examples
 
 COMBINE = load_rulebook("topstep-combine-50k")
 
@@ -232,7 +233,9 @@ def test_unreadable_files(tmp_path: Path) -> None:
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     base=st.sampled_from([NINJA, TRADOVATE_PERFORMANCE, TRADOVATE_FILLS, TRADINGVIEW]),
