@@ -588,9 +588,19 @@ def test_refused_orders_are_told_with_time_and_reason(
 
 
 def test_the_start_must_fit_bars_and_signals(desk: Desk) -> None:
-    bars, row = bars_of(n_days=2), f"{at(0)},long,1,,"
+    bars, row = bars_of(n_days=3), f"{at(0)},long,1,,"
     assert "lies before the start" in desk.refusal(bars, row, start=date(2025, 1, 7))
-    assert "the last trading day" in desk.refusal(bars, row, start=date(2025, 1, 8))
+    assert "the last trading day" in desk.refusal(bars, row, start=date(2025, 1, 9))
+
+
+def test_signals_before_the_start_are_left_out_and_counted(desk: Desk) -> None:
+    bars = bars_of(n_days=2)
+    late = [f"{at(3, day=1)},long,1,,", f"{at(6, day=1)},close,,,"]
+    alone = desk.play(bars, *late)
+    both = desk.play(bars, f"{at(0)},long,1,,", *late, start=date(2025, 1, 7))
+    assert both["round_trips"] == alone["round_trips"] != []
+    assert both["days"] == alone["days"]
+    assert any("1 signals before the start" in note for note in both["notes"])
 
 
 def test_unknown_settings_and_forbidden_contracts_are_refused(desk: Desk) -> None:

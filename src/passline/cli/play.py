@@ -160,15 +160,19 @@ def _print_story(story: dict[str, Any]) -> None:
         ],
         right=("net USD", "balance", "floor"),
     )
+    after = [row for row in story["rejected"] if row["reason"] == "account_ended"]
     _print_rows(
         "rejected",
         ("time", "line", "action", "why"),
         [
             (_minute(row["time"]), str(row["line"]), _words(row["action"]), row["why"])
             for row in story["rejected"]
+            if row["reason"] != "account_ended"
         ],
         right=("line",),
     )
+    if after:
+        click.echo(f"\norders after the account, or the data, had ended: {len(after):,}")
     for note in story["notes"]:
         click.echo()
         print_facts([("note", note)])

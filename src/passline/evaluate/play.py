@@ -130,14 +130,16 @@ def play(
     config = config or PlayConfig()
     _check(bars, rulebook, config, seconds)
     compiled = compile_tape(bars, rulebook)
-    placed = place_signals(file, bars, compiled, rulebook)
+    every = place_signals(file, bars, compiled, rulebook)
+    start_bar = _start_bar(compiled, every, file, config.start)
+    placed = _from_start(every, start_bar)
     table = _Table(
         bars=bars,
         rulebook=rulebook,
         compiled=compiled,
         markets=compile_markets([bars.contract], rulebook, config.costs),
         placed=placed,
-        start_bar=_start_bar(compiled, placed, file, config.start),
+        start_bar=start_bar,
         seconds=None if seconds is None else fit_seconds(bars, seconds),
         target_through=TARGET_FILLS[config.target_fill],
     )
@@ -151,6 +153,7 @@ def play(
         story |= _other_path(table, journal)
     story["notes"] = [
         *_book_notes(rulebook),
+        *_early_notes(len(every.by_bar) - len(placed.by_bar), file),
         *_moved_notes(placed, file),
         *_seconds_notes(used),
         *_end_notes(table, journal),
@@ -189,12 +192,24 @@ def _start_bar(compiled: CompiledTape, placed: Placed, file: SignalFile, start: 
             f"start was {start}; the last trading day of the bars is {_day_text(int(days[-1]))}. "
             "Choose an earlier day"
         )
-    if first < begin:
+    last = max(placed.by_bar)
+    if last < begin - 1:
         raise ConfigError(
-            f"{file.name}: line {placed.by_bar[first].line} lies before the start, {start}. "
-            "Choose an earlier day, or leave out the signals before it"
+            f"{file.name}: the last signal, line {placed.by_bar[last].line}, lies before the "
+            f"start, {start}. Choose an earlier day"
         )
     return max(begin - 1, 0)
+
+
+def _from_start(placed: Placed, start_bar: int) -> Placed:
+    """Leaves out the signals decided before the bar at whose close the account starts."""
+    kept = {bar: signal for bar, signal in placed.by_bar.items() if bar >= start_bar}
+    lines = {signal.line for signal in kept.values()}
+    return Placed(
+        by_bar=kept,
+        moved=tuple(item for item in placed.moved if item[0] in lines),
+        late=placed.late & kept.keys(),
+    )
 
 
 # The account.
@@ -380,6 +395,11 @@ def _book_notes(rulebook: Rulebook) -> list[str]:
             f"the book restricts trading around releases, which was not looked at: {news.note}"
         )
     return notes
+
+
+def _early_notes(n: int, file: SignalFile) -> list[str]:
+    """Returns how many signals the start leaves out."""
+    return [f"{file.name}: {n:,} signals before the start were left out"] if n else []
 
 
 def _moved_notes(placed: Placed, file: SignalFile) -> list[str]:
