@@ -27,6 +27,7 @@ __all__ = [
     "curve_names",
     "distribution_figure",
     "equity_figure",
+    "half_figure",
     "pass_rate_figure",
     "reason_colors",
     "reason_figure",
@@ -66,7 +67,7 @@ def title_of(name: str) -> str:
 
 def pass_rate_figure(scores: Sequence[PolicyScore], palette: Palette) -> Figure:
     """Draws each policy's pass rate with its interval, the agent on top."""
-    figure, axes = _half(palette, height=_policy_height(len(scores)))
+    figure, axes = half_figure(palette, height=_policy_height(len(scores)))
     rows = np.arange(len(scores))[::-1]
     for row, score in zip(rows, scores, strict=True):
         rate = score.pass_rate
@@ -86,7 +87,7 @@ def pass_rate_figure(scores: Sequence[PolicyScore], palette: Palette) -> Figure:
 
 def reason_figure(shares: Mapping[str, Mapping[DoneReason, float]], palette: Palette) -> Figure:
     """Draws how each policy's episodes ended, as stacked shares."""
-    figure, axes = _half(palette, height=_policy_height(len(shares)))
+    figure, axes = half_figure(palette, height=_policy_height(len(shares)))
     rows = np.arange(len(shares))[::-1]
     colors = reason_colors(palette)
     left = np.zeros(len(shares))
@@ -119,7 +120,7 @@ def reason_colors(palette: Palette) -> dict[DoneReason, str]:
 
 def equity_figure(paths: EquityPaths, palette: Palette) -> Figure:
     """Draws percentiles of the accounts' equity by day, with the median floor and the target."""
-    figure, axes = _half(palette)
+    figure, axes = half_figure(palette)
     longest = int(paths.n_days.max(initial=0))
     days = np.arange(longest + 1)
     equity = paths.equity_mills[:, : longest + 1] / 1e6
@@ -143,7 +144,7 @@ def equity_figure(paths: EquityPaths, palette: Palette) -> Figure:
 
 def result_figure(results_usd: Mapping[str, NDArray[np.float64]], palette: Palette) -> Figure:
     """Draws the distribution of the episodes' net results, the agent filled, another in outline."""
-    figure, axes = _half(palette)
+    figure, axes = half_figure(palette)
     everything = np.concatenate(list(results_usd.values()))
     edges = np.histogram_bin_edges(everything, bins=36)
     if edges[0] == edges[-1]:
@@ -298,7 +299,8 @@ def _edges(pair: SamplePair) -> NDArray[np.float64]:
     return np.linspace(low, high if high > low else low + 1, 31)
 
 
-def _half(palette: Palette, height: float = HALF[1]) -> tuple[Figure, Axes]:
+def half_figure(palette: Palette, height: float = HALF[1]) -> tuple[Figure, Axes]:
+    """Returns an empty figure of half the page's width, inches high, and its axes."""
     figure = Figure(figsize=(HALF[0], height), layout="constrained")
     axes = figure.add_subplot()
     _style(axes, palette)
