@@ -112,6 +112,10 @@ def test_every_evaluation_is_kept_with_slice_start_and_reason(finished):
         "random legal",
         "random entry",
         "always long",
+        "opening range",
+        "VWAP reversion",
+        "moving averages",
+        "shuffled features",
         "oracle",
         "untrained",
     }

@@ -26,6 +26,7 @@ from passline.evaluate.slices import Split, evaluation_starts, split
 from passline.evaluate.table import AGENT, EvaluationTable, append_evaluation
 from passline.evaluate.trip_file import TRIPS_FILE, write_trips
 from passline.evaluate.verdict import Verdict, verdict
+from passline.evaluate.verdict_file import VERDICT_FILE, write_verdict
 from passline.learn import network
 from passline.learn.checkpoint import list_checkpoints
 from passline.learn.curriculum import (
@@ -42,6 +43,7 @@ from passline.market.synthetic import SyntheticMarket, synthesize
 from passline.report.data import load_report_data
 from passline.report.page import write_figures, write_report
 from passline.report.tensorboard import ScalarWriter
+from passline.report.views import ruling_of
 from passline.rulebook import Rulebook, load_rulebook
 from passline.runs import DEFAULT_ROOT, Run, RunStatus, create_run
 from passline.sim.layout import NEVER
@@ -439,6 +441,8 @@ def _sample(prepared: Prepared, episodes: Episodes) -> dict[str, Any]:
 def publish(run: Run) -> Path:
     """Writes the run's report and its figures from its folder alone."""
     data = load_report_data(run)
+    if (found := ruling_of(data)) is not None:
+        write_verdict(run.path / VERDICT_FILE, found)
     write_figures(data, run.path / "figures")
     return write_report(run, data, run.path / REPORT)
 

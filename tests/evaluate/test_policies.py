@@ -18,11 +18,15 @@ WEIGHTS = score_of(vwap_distance=-10.0)
 CHOOSE = jax.jit(choose, static_argnums=1)
 
 
-def act(policy: Policy, mask: Any, *, seed: int = 0, bar: int = 0, obs: Any = None) -> np.ndarray:
+def act(
+    policy: Policy, mask: Any, *, seed: int = 0, bar: int = 0, qty: int = 0, obs: Any = None
+) -> np.ndarray:
     n = len(mask)
     seen = jnp.zeros((n, len(OBSERVATION_NAMES))) if obs is None else obs
-    bars = jnp.full(n, bar, jnp.int32)
-    return np.asarray(CHOOSE(policy, follow, bars, seen, jnp.asarray(mask), jax.random.key(seed)))
+    bars, held = jnp.full(n, bar, jnp.int32), jnp.full(n, qty, jnp.int32)
+    return np.asarray(
+        CHOOSE(policy, follow, bars, held, seen, jnp.asarray(mask), jax.random.key(seed))
+    )
 
 
 def masks(seed: int = 0) -> np.ndarray:
@@ -115,3 +119,13 @@ def test_the_agent_is_its_rule() -> None:
     mask = jnp.asarray(masks(3))
     action = act(scripted(PolicyKind.AGENT, WEIGHTS), mask, obs=obs)
     np.testing.assert_array_equal(action, np.asarray(follow(WEIGHTS, obs, mask)))
+
+
+@pytest.mark.parametrize(("sides", "longs", "shorts"), [(0, 0, 0), (1, 1, 0), (2, 0, 1), (3, 1, 1)])
+def test_a_signal_leaves_the_sides_that_it_names(sides: int, longs: int, shorts: int) -> None:
+    policy = scripted(PolicyKind.SIGNAL, WEIGHTS, exits=np.array([sides], np.int8))
+    assert (act(policy, free(), qty=2) == CLOSE).mean() == longs
+    assert (act(policy, free(), qty=-2) == CLOSE).mean() == shorts
+    flat = free()
+    flat[:, CLOSE] = False
+    assert not act(policy, flat).any()

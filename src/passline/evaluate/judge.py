@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from passline.evaluate.policies import Greedy, Policy, PolicyKind, scripted
 from passline.evaluate.rollout import FIRST_ENTRY, Episodes, TripLog, play_and_log, play_episodes
+from passline.evaluate.shuffle import shuffle_features
 from passline.evaluate.slices import Starts
+from passline.evaluate.strategies import STRATEGIES, strategy_signals
 from passline.evaluate.table import AGENT, EvaluationTable, join_tables
 from passline.sim.jit import sim_jit
 from passline.sim.layout import PathRule
@@ -23,15 +26,47 @@ from passline.task.prepare import Prepared
 N_THREADS = 2
 """Policies played at once: a player's many small operations keep about one core busy."""
 
-__all__ = ["BASELINES", "Label", "begin_at", "entry_habits", "judge", "rows_of", "with_path"]
+MATCH_TOLERANCE = 0.05
+"""Random entry's entries a trading day may differ from the agent's by this share."""
+MATCH_PLAYS = 4
+MATCH_EPISODES = 128
 
+__all__ = [
+    "BASELINES",
+    "SHUFFLED",
+    "Habits",
+    "Label",
+    "begin_at",
+    "entries_per_day",
+    "entry_habits",
+    "judge",
+    "match_random_entry",
+    "rows_of",
+    "with_path",
+]
+
+SHUFFLED = "shuffled features"
 BASELINES = {
     "flat": PolicyKind.FLAT,
     "random legal": PolicyKind.RANDOM_LEGAL,
     "random entry": PolicyKind.RANDOM_ENTRY,
     "always long": PolicyKind.ALWAYS_LONG,
+    **dict.fromkeys(STRATEGIES, PolicyKind.SIGNAL),
+    SHUFFLED: PolicyKind.AGENT,
 }
 """Names under which baselines are stored and shown."""
+
+
+class Habits(NamedTuple):
+    """How often and how large a policy enters.
+
+    Attributes:
+        rate: entries over the bars at which one was legal.
+        size_shares: cumulative shares of the entry sizes, float64 [S].
+    """
+
+    rate: float
+    size_shares: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +99,79 @@ def begin_at(params: TaskParams, starts: Starts) -> EnvState:
     return begin(params, sim, jnp.asarray(starts.end_bar, jnp.int32))
 
 
-def entry_habits(episodes: Episodes) -> tuple[float, NDArray[np.float64]]:
-    """Returns how often a policy enters where it may, and its cumulative size shares [S]."""
+def entry_habits(episodes: Episodes) -> Habits:
+    """Returns how often a policy enters where it may, and how large."""
     entries = np.asarray(episodes.choice_counts)[:, FIRST_ENTRY:].sum(axis=0)
     by_size = entries[:N_SIZES] + entries[N_SIZES:]
     total = int(by_size.sum())
     rate = total / max(int(np.asarray(episodes.n_entry_chances).sum()), 1)
     shares = np.cumsum(by_size) / total if total else np.ones(N_SIZES)
-    return rate, shares
+    return Habits(rate, shares)
+
+
+def entries_per_day(episodes: Episodes) -> float:
+    """Returns the entries of a policy over the trading days its accounts lived."""
+    entries = int(np.asarray(episodes.choice_counts)[:, FIRST_ENTRY:].sum())
+    return entries / max(int(np.asarray(episodes.n_days).sum()), 1)
+
+
+def match_random_entry(
+    params: TaskParams, greedy: Greedy, network: Any, begun: EnvState, agent: Episodes, *, seed: int
+) -> Policy:
+    """Returns random entry that enters as often a trading day as the agent, and as large.
+
+    Side and time are drawn; the stop and target of an entry are never touched, so that positions
+    last otherwise than the agent's, who may close and trail. The rate at which it enters where it
+    may is therefore not the agent's own: it is played on some of the agent's starts and corrected
+    until its entries a day are the agent's within 5 %. Where the agent trades faster than the
+    bracket lets go of a position, it enters at every chance and remains slower.
+
+    Args:
+        params: constants, of the path rule too.
+        greedy: the agent's rule; only gives the compiled player its shape.
+        network: the agent's parameters; likewise.
+        begun: the accounts that the agent began with.
+        agent: the agent's episodes.
+        seed: of the draws.
+    """
+    habits, wanted = entry_habits(agent), entries_per_day(agent)
+    n = int(begun.end_bar.shape[0])
+    some = jnp.asarray(np.unique(np.linspace(0, n - 1, min(n, MATCH_EPISODES)).astype(int)))
+    part = jax.tree.map(lambda x: x[some], begun)
+
+    def at(rate: float) -> Policy:
+        return scripted(
+            PolicyKind.RANDOM_ENTRY, network, entry_rate=rate, size_shares=habits.size_shares
+        )
+
+    rate = habits.rate
+    seen: list[tuple[float, float]] = []
+    for _ in range(MATCH_PLAYS if wanted > 0 else 0):
+        found = entries_per_day(play_episodes(params, greedy, at(rate), part, seed=seed))
+        if abs(found - wanted) <= MATCH_TOLERANCE * wanted:
+            break
+        seen.append((rate, found))
+        rate = _next_rate(seen, wanted)
+        if rate == seen[-1][0]:
+            break
+    return at(rate)
+
+
+def _next_rate(seen: list[tuple[float, float]], wanted: float) -> float:
+    """Returns the rate at which the wanted entries a day are expected, at most 1.
+
+    An entry blocks the bars that its position lasts, so that with C chances a day and H of them
+    blocked by each entry, e = r (C - e H): 1/e is a straight line in 1/r.
+    """
+    rate, found = seen[-1]
+    guess = rate * wanted / max(found, wanted / 16)
+    if len(seen) > 1:
+        (r0, e0), (r1, e1) = seen[-2:]
+        if e0 > 0 and e1 > 0 and r0 != r1:
+            slope = (1 / e1 - 1 / e0) / (1 / r1 - 1 / r0)
+            over = 1 / wanted - (1 / e1 - slope / r1)
+            guess = slope / over if slope > 0 and over > 0 else guess
+    return float(np.clip(guess, 1e-6, 1.0))
 
 
 def judge(
@@ -107,20 +207,46 @@ def judge(
     begun = begin_at(params, starts)
     policies: dict[str, Policy] = {AGENT: scripted(PolicyKind.AGENT, network)}
     episodes[AGENT], trips = play_and_log(params, greedy, policies[AGENT], begun, seed=label.seed)
-    rate, shares = entry_habits(episodes[AGENT])
     for name in baselines:
-        policies[name] = scripted(BASELINES[name], network, entry_rate=rate, size_shares=shares)
+        policies[name] = _baseline(name, prepared, params, greedy, network, begun, episodes, label)
     policies |= extra or {}
     episodes |= {name: known[name] for name in policies if known is not None and name in known}
     left = [name for name in policies if name not in episodes]
 
     def play(name: str) -> Episodes:
-        return play_episodes(params, greedy, policies[name], begun, seed=label.seed)
+        given = params
+        if name == SHUFFLED:
+            given = shuffle_features(prepared, params, starts, seed=label.seed)
+        return play_episodes(given, greedy, policies[name], begun, seed=label.seed)
 
     with ThreadPoolExecutor(N_THREADS) as pool:
         episodes |= dict(zip(left, pool.map(play, left), strict=True))
     rows = [rows_of(prepared, found, starts, name, label) for name, found in episodes.items()]
     return join_tables(rows), episodes, trips
+
+
+def _baseline(
+    name: str,
+    prepared: Prepared,
+    params: TaskParams,
+    greedy: Greedy,
+    network: Any,
+    begun: EnvState,
+    episodes: dict[str, Episodes],
+    label: Label,
+) -> Policy:
+    kind = BASELINES[name]
+    if kind is PolicyKind.RANDOM_ENTRY:
+        return match_random_entry(
+            params, greedy, network, begun, episodes[AGENT], seed=label.seed + 1
+        )
+    if kind is PolicyKind.SIGNAL:
+        signals = strategy_signals(prepared, name)
+        shares = entry_habits(episodes[AGENT]).size_shares
+        return scripted(
+            kind, network, signal=signals.entries, exits=signals.exits, size_shares=shares
+        )
+    return scripted(kind, network)
 
 
 def rows_of(

@@ -19,6 +19,7 @@ from passline.task.actions import N_ACTIONS, N_SIZES, action_index
 __all__ = ["Policy", "PolicyKind", "choose", "scripted"]
 
 LONG, SHORT = action_index(OrderKind.LONG), action_index(OrderKind.SHORT)
+CLOSE = action_index(OrderKind.CLOSE)
 
 Greedy = Callable[[Any, Array, Array], Array]
 """(network parameters, observation [L, F], action_mask [L, A]) -> action int32 [L]."""
@@ -38,7 +39,7 @@ class PolicyKind(IntEnum):
     ALWAYS_LONG = 4
     """Long in the smallest size whenever an entry is legal."""
     SIGNAL = 5
-    """The side given for the bar, bracket never touched; the oracle is one."""
+    """The sides to enter and to leave given for the bar; the oracle and the strategies."""
 
 
 class Policy(NamedTuple):
@@ -49,7 +50,8 @@ class Policy(NamedTuple):
         network: the agent's parameters; unread by the others.
         entry_rate: RANDOM_ENTRY: probability of entering where an entry is legal, float32.
         size_shares: RANDOM_ENTRY and SIGNAL: cumulative shares of the entry sizes, float32 [S].
-        signal: SIGNAL: wanted side after each bar, int8 [B] or [1].
+        signal: SIGNAL: side to enter after each bar, int8 [B] or [1].
+        exits: SIGNAL: sides to leave after each bar, 1 long, 2 short, 3 either, int8 [B] or [1].
     """
 
     kind: AnyArray
@@ -57,6 +59,7 @@ class Policy(NamedTuple):
     entry_rate: AnyArray
     size_shares: AnyArray
     signal: AnyArray
+    exits: AnyArray
 
 
 def scripted(
@@ -66,6 +69,7 @@ def scripted(
     entry_rate: float = 0.0,
     size_shares: AnyArray | None = None,
     signal: AnyArray | None = None,
+    exits: AnyArray | None = None,
 ) -> Policy:
     """Makes a policy row; `network` only gives the shapes where the kind does not read it."""
     shares = np.ones(N_SIZES) if size_shares is None else np.asarray(size_shares)
@@ -75,11 +79,18 @@ def scripted(
         entry_rate=jnp.float32(entry_rate),
         size_shares=jnp.asarray(shares, jnp.float32),
         signal=jnp.zeros(1, jnp.int8) if signal is None else jnp.asarray(signal, jnp.int8),
+        exits=jnp.zeros(1, jnp.int8) if exits is None else jnp.asarray(exits, jnp.int8),
     )
 
 
 def choose(
-    policy: Policy, greedy: Greedy, bar: Array, obs: Array, mask: Array, key: Array
+    policy: Policy,
+    greedy: Greedy,
+    bar: Array,
+    qty: Array,
+    obs: Array,
+    mask: Array,
+    key: Array,
 ) -> Array:
     """Chooses one legal action a lane.
 
@@ -87,6 +98,7 @@ def choose(
         policy: who acts.
         greedy: the agent's rule.
         bar: bar at whose close each lane decides [L].
+        qty: signed contracts that each account holds [L].
         obs: observations [L, F].
         mask: legal actions [L, A].
         key: PRNG key of this step.
@@ -126,7 +138,10 @@ def choose(
 
     def by_signal() -> Array:
         index = jnp.minimum(bar, policy.signal.shape[0] - 1)
-        return sized(policy.signal[index].astype(jnp.int32), jax.random.uniform(key, (n_lanes,)))
+        entry = sized(policy.signal[index].astype(jnp.int32), jax.random.uniform(key, (n_lanes,)))
+        sides = policy.exits[jnp.minimum(bar, policy.exits.shape[0] - 1)].astype(jnp.int32)
+        is_left = (sides & jnp.where(qty > 0, 1, 2)) != 0
+        return jnp.where(is_left & mask[:, CLOSE], CLOSE, entry).astype(jnp.int32)
 
     branches = (
         lambda: greedy(policy.network, obs, mask),

@@ -147,8 +147,11 @@ def play_and_log(
     n = int(starts.end_bar.shape[0])
     begin, run = _compiled(greedy, n_lanes)
     listed = _pick(starts, jnp.minimum(jnp.arange(-(-n // CAPACITY) * CAPACITY), n - 1))
-    if policy.signal.shape[0] == 1:  # one shape for all policies: one compilation
-        policy = policy._replace(signal=jnp.broadcast_to(policy.signal, params.tape.close.shape))
+    n_bars = params.tape.close.shape  # one shape for all policies: one compilation
+    if policy.signal.shape != n_bars:
+        policy = policy._replace(signal=jnp.broadcast_to(policy.signal, n_bars))
+    if policy.exits.shape != n_bars:
+        policy = policy._replace(exits=jnp.broadcast_to(policy.exits, n_bars))
     play = begin(params, listed, jax.random.key(seed))
     while bool(jnp.any(play.slot < n)):
         play = run(params, policy, listed, jnp.int32(n), play)
@@ -218,7 +221,7 @@ def _advance(
     key, step_key = jax.random.split(play.key)
     before = play.env.sim
     obs, mask = observe(params, play.env)
-    action = choose(policy, greedy, before.bar, obs, mask, step_key)
+    action = choose(policy, greedy, before.bar, before.qty, obs, mask, step_key)
     after, events, is_invalid = act_on(params, before, action, mask)
     after = close_windows(play.env, after)
     terms = reward_terms(

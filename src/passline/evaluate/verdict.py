@@ -16,6 +16,7 @@ from passline.errors import RunError
 from passline.evaluate.stats import (
     Estimate,
     clusters_by_span,
+    date_bootstrap,
     mean_interval,
     paired_difference,
     proportion_interval,
@@ -38,6 +39,8 @@ ORACLES = ("oracle",)
 """Policies that know the hidden truth of a built-in market: shown, never competed against."""
 
 MILLS_PER_USD = 1000
+BOOTSTRAP_SEED = 0
+"""Of the dates drawn anew: the same stored table gives the same interval."""
 
 
 class VerdictWord(StrEnum):
@@ -59,6 +62,8 @@ class PolicyScore:
         n_trips: mean round trips an episode.
         advantage: agent's pass rate minus this policy's on the same episodes; None for the agent.
         result_advantage: the same of the net result, USD; None for the agent.
+        advantage_redrawn: `advantage` with its interval from drawing dates anew.
+        result_advantage_redrawn: `result_advantage` likewise.
     """
 
     policy: str
@@ -67,6 +72,8 @@ class PolicyScore:
     n_trips: float
     advantage: Estimate | None
     result_advantage: Estimate | None
+    advantage_redrawn: Estimate | None = None
+    result_advantage_redrawn: Estimate | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +86,7 @@ class Verdict:
         reasons: a sentence for each thing that decided it or limits it.
         agent: the agent's scores.
         rival: the baseline with the highest pass rate; None if none was evaluated.
+        scores: those of all policies, the agent's first.
     """
 
     word: VerdictWord
@@ -86,6 +94,7 @@ class Verdict:
     reasons: tuple[str, ...]
     agent: PolicyScore
     rival: PolicyScore | None
+    scores: tuple[PolicyScore, ...] = ()
 
 
 def final_phase(table: EvaluationTable) -> str:
@@ -181,6 +190,7 @@ def verdict(table: EvaluationTable, *, span_days: int, level: float = 0.95) -> V
         reasons=tuple(reasons),
         agent=agent,
         rival=rival,
+        scores=tuple(scores),
     )
 
 
@@ -260,28 +270,44 @@ def _score(
 ) -> PolicyScore:
     clusters = clusters_by_span(rows.start_day, span_days)
     usd = rows.result_mills / MILLS_PER_USD
-    advantage = result_advantage = None
+    versus: dict[str, Estimate] = {}
     if agent is not None:
         own, theirs = _pair(agent, rows)
-        paired = clusters_by_span(agent.start_day[own], span_days)
-        advantage = paired_difference(
-            agent.is_pass[own], rows.is_pass[theirs], paired, level=level, is_serial=True
-        )
-        result_advantage = paired_difference(
-            agent.result_mills[own] / MILLS_PER_USD,
-            usd[theirs],
-            paired,
-            level=level,
-            is_serial=True,
-        )
+        versus = _advantages(agent.select(own), rows.select(theirs), span_days, level)
     return PolicyScore(
         policy=str(rows.policy[0]),
         pass_rate=proportion_interval(rows.is_pass, clusters, level=level, is_serial=True),
         result_usd=mean_interval(usd, clusters, level=level, is_serial=True),
         n_trips=float(rows.n_trips.mean()),
-        advantage=advantage,
-        result_advantage=result_advantage,
+        advantage=versus.get("advantage"),
+        result_advantage=versus.get("result_advantage"),
+        advantage_redrawn=versus.get("advantage_redrawn"),
+        result_advantage_redrawn=versus.get("result_advantage_redrawn"),
     )
+
+
+def _advantages(
+    agent: EvaluationTable, rows: EvaluationTable, span_days: int, level: float
+) -> dict[str, Estimate]:
+    """Returns agent minus policy over pairs of episodes, in passes and in USD, both ways."""
+    clusters = clusters_by_span(agent.start_day, span_days)
+    usd, other_usd = (t.result_mills / MILLS_PER_USD for t in (agent, rows))
+
+    def redrawn(differences: NDArray[np.float64]) -> Estimate:
+        return date_bootstrap(
+            differences, agent.start_day, span_days=span_days, seed=BOOTSTRAP_SEED, level=level
+        )
+
+    return {
+        "advantage": paired_difference(
+            agent.is_pass, rows.is_pass, clusters, level=level, is_serial=True
+        ),
+        "result_advantage": paired_difference(
+            usd, other_usd, clusters, level=level, is_serial=True
+        ),
+        "advantage_redrawn": redrawn(agent.is_pass.astype(float) - rows.is_pass.astype(float)),
+        "result_advantage_redrawn": redrawn(usd - other_usd),
+    }
 
 
 def _pair(
