@@ -456,3 +456,8 @@ def test_26_clock_changes_and_early_closes_move_flat_by() -> None:
     hours = (bars.ts[is_flat] // 3_600_000_000_000 % 24).tolist()
     assert hours == [21, 20, 17]
     assert USUAL & BarFlag.CAN_ENTER
+
+
+def test_every_class_has_its_number() -> None:
+    numbers = [name[5:7] for name in globals() if name.startswith("test_") and name[5:7].isdigit()]
+    assert numbers == [f"{number:02d}" for number in range(1, 27)]

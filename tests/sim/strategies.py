@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
+from passline.sim.compile import N_TIERS
 from passline.sim.layout import (
     NEVER,
     BarFlag,
@@ -26,7 +27,6 @@ from passline.sim.layout import (
 )
 
 SMALLEST = -(2**31)
-N_TIERS = 4
 N_MARKETS = 3
 _FLIPS = (BarFlag.SESSION_START, BarFlag.TRADABLE, BarFlag.FLAT, BarFlag.CAN_ENTER)
 TICK_MILLS = (500, 1_000, 1_250, 5_000, 6_250, 10_000, 12_500, 15_625)
@@ -73,7 +73,7 @@ def worlds(draw: Any, n_bars: int = 20, n_lanes: int = 1, n_steps: int = 6) -> W
 
 def draw_world(rng: random.Random, n_bars: int, n_lanes: int, n_steps: int) -> World:
     """Draws a world with any generator that has the methods of `random.Random`."""
-    lengths = _market_lengths(rng, n_bars)
+    lengths = market_lengths(rng, n_bars)
     first_bars = np.cumsum([0, *lengths])
     parts = [draw_tape(rng, length) for length in lengths]
     tape = Tape(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
@@ -93,7 +93,7 @@ def draw_world(rng: random.Random, n_bars: int, n_lanes: int, n_steps: int) -> W
     )
 
 
-def _market_lengths(rng: random.Random, n_bars: int) -> list[int]:
+def market_lengths(rng: random.Random, n_bars: int) -> list[int]:
     """Splits the bars among the markets, at least a fifth each."""
     first = rng.randint(n_bars // 5, 2 * n_bars // 5)
     second = rng.randint(n_bars // 5, 2 * n_bars // 5)
@@ -108,7 +108,7 @@ def draw_tape(rng: random.Random, n_bars: int) -> Tape:
     slots = _draw_slots(rng, n_bars)
     if rng.random() < 0.15:
         slots = _spoil_flags(rng, slots)
-    prices = _draw_prices(rng, n_bars)
+    prices = draw_prices(rng, n_bars)
     days = [slot.day for slot in slots]
     return Tape(
         *np.array(prices, np.int32).T,
@@ -187,7 +187,7 @@ def _spoil_flags(rng: random.Random, slots: list[_Slot]) -> list[_Slot]:
     return spoiled
 
 
-def _draw_prices(rng: random.Random, n_bars: int) -> list[tuple[int, int, int, int]]:
+def draw_prices(rng: random.Random, n_bars: int) -> list[tuple[int, int, int, int]]:
     """A random walk with gaps, wide bars, bars without range and locked limits."""
     close = rng.choice((40, 5_000))
     width = rng.choice((2, 5, 12, 25))
@@ -236,13 +236,13 @@ def draw_markets(rng: random.Random) -> Markets:
 def draw_rules(rng: random.Random) -> Rules:
     """Draws a rulebook, tight enough that it decides something."""
     start_balance = rng.choice((0, 1_000_000, 50_000_000))
-    allowance = _mills(rng, 50_000, 6_000_000)
-    target = _mills(rng, 20_000, 1_000_000)
-    trigger = rng.choice((NEVER, start_balance + _mills(rng, 1, 1_000_000)))
+    allowance = draw_mills(rng, 50_000, 6_000_000)
+    target = draw_mills(rng, 20_000, 1_000_000)
+    trigger = rng.choice((NEVER, start_balance + draw_mills(rng, 1, 1_000_000)))
     shift = rng.choice(
         (0, 0, 0, rng.randint(-300_000, 300_000), allowance + rng.randint(0, 50_000))
     )
-    n_tiers = rng.randint(1, N_TIERS)
+    n_tiers = rng.randint(1, 4)
     profits = sorted(rng.randint(-300_000, 600_000) for _ in range(n_tiers - 1))
     unused = [NEVER] * (N_TIERS - n_tiers)
     fields = Rules(
@@ -259,7 +259,7 @@ def draw_rules(rng: random.Random) -> Rules:
         tier_daily_limit=[_daily_limit(rng, allowance) for _ in range(N_TIERS)],
         tier_latched=rng.randint(0, 1),
         min_days=rng.choice((0, 0, 1, 3)),
-        day_profit=rng.choice((SMALLEST, 0, _mills(rng, 1, 200_000))),
+        day_profit=rng.choice((SMALLEST, 0, draw_mills(rng, 1, 200_000))),
         best_day_num=rng.choice((30, 50, 55)),
         best_day_den=rng.choice((0, 0, 100)),
         best_day_strict=rng.randint(0, 1),
@@ -272,7 +272,7 @@ def draw_rules(rng: random.Random) -> Rules:
     return Rules(*(np.array(field, np.int32) for field in fields))
 
 
-def _mills(rng: random.Random, low: int, high: int) -> int:
+def draw_mills(rng: random.Random, low: int, high: int) -> int:
     """An amount whose order of magnitude is drawn first; sometimes round."""
     ceiling = rng.choice([bound for bound in (high // 100, high // 10, high) if bound > low])
     amount = rng.randint(low, ceiling)
@@ -281,7 +281,7 @@ def _mills(rng: random.Random, low: int, high: int) -> int:
 
 def _daily_limit(rng: random.Random, allowance: int) -> int:
     """A daily loss limit, mostly smaller than the allowance."""
-    return rng.choice((NEVER, rng.randint(1, 2 * allowance), _mills(rng, 1, allowance)))
+    return rng.choice((NEVER, rng.randint(1, 2 * allowance), draw_mills(rng, 1, allowance)))
 
 
 def draw_orders(rng: random.Random, n_steps: int, n_lanes: int) -> Orders:

@@ -1,177 +1,199 @@
-"""The compiled simulator equals its plain-Python twin exactly, in every field of every step."""
+"""The compiled simulator equals its plain-Python twin exactly, in every field of every step.
 
+Worlds are of two kinds, drawn flags and real calendar weeks; their orders are blind scripts and
+adversaries. What they meet is counted, so that the equality is not one of empty runs.
+"""
+
+import random
 from collections import Counter
+from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_type_hints
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from adversaries import LIVE
+from calendar_worlds import calendar_world, draw_book
 from hypothesis import given, settings
 from strategies import World, random_world, worlds
-
-from passline.sim import reference
-from passline.sim import step as compiled
-from passline.sim.layout import (
-    DoneReason,
-    Events,
-    FillReason,
-    LimitKind,
-    Markets,
-    Orders,
-    Outcome,
-    PathRule,
-    Reject,
-    Rules,
-    State,
-    Tape,
-    TargetTest,
-    TrailKind,
+from twins import (
+    Run,
+    assert_equal_run,
+    padded,
+    play_live,
+    play_reference,
+    some_adversaries,
+    tally,
+    wanted,
 )
 
-SEEDS = range(80)
+from passline.rulebook import model
+from passline.sim.layout import Markets, Rules
+from proving import Figure, examples
+
+SEEDS = range(100)
 N_LANES = 12
 N_STEPS = 50
 N_BARS = 240
+SIZES = (N_BARS, N_LANES, N_STEPS)
+LONG_SIZES = (480, N_LANES, 120)
+"""Of the long proof, as is the number of episodes."""
+N_EPISODES = 12_000
 
 
-class Played(NamedTuple):
-    """States and events of a batch after every step, one list of lanes a step, plain numbers."""
+class Met(NamedTuple):
+    """A world with the orders that were sent, the twin's run of it, and what happened."""
 
-    states: State
-    events: Events
-
-
-@jax.jit
-def _scan(
-    tape: Tape, markets: Markets, rules: Rules, bars: Any, lane_markets: Any, orders: Orders
-) -> Any:
-    def one_step(state: State, order: Orders) -> Any:
-        state, events = compiled.step(tape, markets, rules, state, order)
-        return state, (state, events)
-
-    first = compiled.start(tape, markets, rules, bars, lane_markets)
-    return first, jax.lax.scan(one_step, first, orders)[1]
+    world: World
+    run: Run
+    counts: Counter[str]
 
 
-def play_compiled(world: World) -> tuple[State, Played]:
-    """Runs a world through the compiled simulator."""
-    first, (states, events) = _scan(*jax.tree.map(jnp.asarray, world))
-    plain = jax.tree.map(lambda field: np.asarray(field).astype(np.int64), (first, states, events))
-    return plain[0], Played(plain[1], plain[2])
+def meet(seed: int, sizes: tuple[int, int, int] = SIZES) -> Met:
+    """Plays a seeded world in the twin: odd seeds lie on the real calendar."""
+    if seed % 2:
+        world, scenery = calendar_world(seed, *sizes)
+    else:
+        world, scenery = random_world(seed, *sizes), None
+    world, run = play_live(world, some_adversaries(seed, N_LANES), seed)
+    return Met(world, run, tally(world, run, scenery))
 
 
-def play_reference(world: World) -> tuple[State, Played]:
-    """Runs a world through the twin, lane by lane."""
-    world = jax.tree.map(lambda field: field.tolist(), world)
-    constants = (Tape(*world.tape), Markets(*world.markets), Rules(*world.rules))
-    firsts, lanes = [], []
-    for lane, (bar, market) in enumerate(zip(world.bars, world.lane_markets, strict=True)):
-        state = reference.start(*constants, bar=bar, market=market)
-        firsts.append(state)
-        steps = []
-        for kind, qty, stop, target in zip(*world.orders, strict=True):
-            order = Orders(kind[lane], qty[lane], stop[lane], target[lane])
-            state, events = reference.step(*constants, state, order)
-            steps.append((state, events))
-        lanes.append(steps)
-    first = State(*np.array(firsts, np.int64).T)
-    states = np.array([[state for state, _ in steps] for steps in lanes], np.int64)
-    events = np.array([[events for _, events in steps] for steps in lanes], np.int64)
-    return first, Played(State(*states.transpose(2, 1, 0)), Events(*events.transpose(2, 1, 0)))
-
-
-@cache
-def reference_of(seed: int) -> tuple[State, Played]:
-    """The twin's run of a seeded world, kept for the coverage test."""
-    return play_reference(random_world(seed, N_BARS, N_LANES, N_STEPS))
-
-
-def assert_same(ours: Any, theirs: Any, world: World) -> None:
-    """Compares two records of [T, L] arrays and names the earliest difference."""
-    wrong = [
-        (*place, name)
-        for name, mine, other in zip(ours._fields, ours, theirs, strict=True)
-        for place in np.argwhere(mine != other)[:1].tolist()
-    ]
-    if not wrong:
-        return
-    first = min(place[:-1] for place in wrong)
-    report = [
-        f"{name}: compiled {mine[first]}, reference {other[first]}"
-        for name, mine, other in zip(ours._fields, ours, theirs, strict=True)
-        if mine[first] != other[first]
-    ]
-    pytest.fail(f"step, lane {first}: " + "; ".join(report) + f"\n{world.rules}")
-
-
-def assert_equal_run(world: World, expected: tuple[State, Played]) -> None:
-    """Plays the world in the compiled simulator and compares it with the twin's run."""
-    first, played = play_compiled(world)
-    assert_same(first, expected[0], world)
-    merged = [*expected[1].states, *expected[1].events]
-    fields = [*played.states, *played.events]
-    names = [*State._fields, *[f"event_{name}" for name in Events._fields]]
-    record: Any = NamedTuple("record", [(name, Any) for name in names])  # type: ignore[misc]
-    assert_same(record(*fields), record(*merged), world)
+met = cache(meet)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_compiled_equals_reference_on_seeded_worlds(seed: int) -> None:
-    assert_equal_run(random_world(seed, N_BARS, N_LANES, N_STEPS), reference_of(seed))
+    assert_equal_run(met(seed).world, met(seed).run)
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=examples(20), deadline=None, derandomize=True)
 @given(world=worlds())
 def test_compiled_equals_reference_on_small_worlds(world: World) -> None:
+    world = padded(world, *SIZES)
     assert_equal_run(world, play_reference(world))
 
 
 def test_the_seeded_worlds_reach_every_rule() -> None:
-    """Counts what happened, so that the equality above is not one of empty runs."""
-    counts: Counter[Any] = Counter()
-    for seed in SEEDS:
-        rules = random_world(seed, N_BARS, N_LANES, N_STEPS).rules
-        _, played = reference_of(seed)
-        states, events = played
-        for kind, values in (
-            (DoneReason, states.done_reason[-1]),
-            (Outcome, states.outcome[-1]),
-            (FillReason, events.exit_reason),
-            (Reject, events.reject),
-        ):
-            for value, count in zip(*np.unique(values, return_counts=True), strict=True):
-                counts[repr(kind(value))] += int(count)
-        for name in ("is_trailing", "is_locked", "is_locked_out", "n_late_flat", "best_day"):
-            counts[name] += int((getattr(states, name) != 0).sum())
-        for name in ("is_ambiguous", "is_new_day", "is_day_close", "entry_qty"):
-            counts[name] += int((getattr(events, name) != 0).sum())
-        counts["tier"] += int((states.tier > 0).sum())
-        counts["day counted"] += int((states.n_days > 0).sum())
-        counts["entry and exit in one bar"] += int(
-            ((events.entry_qty != 0) & (events.exit_qty != 0)).sum()
-        )
-        is_end = states.done_reason == DoneReason.DATA_END
-        counts["open at the end of the data"] += int((is_end & (states.qty != 0)).sum())
-        counts[repr(TrailKind(int(rules.trail_kind)))] += 1
-        counts[repr(LimitKind(int(rules.limit_kind)))] += 1
-        counts[repr(TargetTest(int(rules.target_test)))] += 1
-        counts[repr(PathRule(int(rules.path_rule)))] += 1
+    counts = sum((met(seed).counts for seed in SEEDS), Counter[str]())
+    assert not [name for name in wanted() if counts[name] == 0], counts
 
-    expected: set[Any] = {"is_trailing", "is_locked", "is_locked_out", "n_late_flat", "best_day"}
-    expected |= {"is_ambiguous", "is_new_day", "is_day_close", "entry_qty", "tier", "day counted"}
-    expected |= {"entry and exit in one bar", "open at the end of the data"}
-    for kind in (
-        Outcome,
-        Reject,
-        DoneReason,
-        FillReason,
-        TrailKind,
-        LimitKind,
-        TargetTest,
-        PathRule,
+
+@pytest.mark.proof
+def test_twin_equality_on_random_episodes(figure: Figure) -> None:
+    """Other seeds than the short test's; every event has to be met many times."""
+    counts: Counter[str] = Counter()
+    seeds = range(10_000, 10_000 + N_EPISODES // N_LANES)
+    for seed in seeds:
+        world, run, found = meet(seed, LONG_SIZES)
+        assert_equal_run(world, run)
+        counts += found
+    n_numbers = counts["episodes"] * LONG_SIZES[2] * (len(run.states) + len(run.events))
+    figure("episodes", counts.pop("episodes"), "at least 10,000")
+    figure("numbers compared", n_numbers, "all equal")
+    figure("account-bars walked", counts.pop("account-bars"), "at least 100,000")
+    for name in wanted():
+        figure(name, counts[name], "at least 20")
+    assert len(seeds) * N_LANES >= 10_000
+    assert not {name: counts[name] for name in wanted() if counts[name] < 20}
+
+
+# Nothing that the simulator knows stays at one value.
+
+KNOWN = {
+    "start_balance_mills",
+    "tiers_latched",
+    "time_limit_days",
+    "drawdown.trail",
+    "drawdown.allowance_mills",
+    "drawdown.lock_trigger_mills",
+    "drawdown.lock_level_mills",
+    "target.balance_mills",
+    "target.test",
+    "daily_limit.kind",
+    "daily_limit.amount_mills",
+    "tiers.from_profit_mills",
+    "tiers.size_units",
+    "tiers.daily_limit_mills",
+    "days.min_days",
+    "days.day_profit_mills",
+    "consistency.scope",
+    "consistency.best_day_num",
+    "consistency.best_day_den",
+    "consistency.is_strict",
+    "clock.flat_by",
+    "clock.no_entry_minutes",
+    "clock.late_flat",
+    "orders.max_stop_per_target",
+    "commissions.symbol",
+    "commissions.side_mills",
+}
+"""Fields of a rulebook that reach the simulator."""
+TOLD_ONLY = {"id", "firm", "plan", "size_mills", "stage", "platform", "as_of", "confidence"}
+TOLD_ONLY |= {"source", "note", "funded"}
+OTHERS = {
+    "consistency.window": "of payouts",
+    "consistency.consequence": "the two say the same of a pass",
+    "consistency.from_payout": "of payouts",
+    "consistency.to_payout": "of payouts",
+    "daily_limit.reset": "between flat-by and the open every time is the same",
+    "drawdown.payout_lock_level_mills": "of payouts",
+}
+OTHER_TABLES = ("automation.", "evidence.", "fees.", "inactivity.", "news.", "payout.", "products.")
+OTHER_TABLES += ("orders.mae.",)
+
+
+def paths_of(cls: type, prefix: str = "") -> list[str]:
+    """All fields of a record and of the records inside it, "drawdown.trail"."""
+    hints = get_type_hints(cls)
+    found = []
+    for item in fields(cls):
+        inner = [c for c in (hints[item.name], *get_args(hints[item.name])) if is_dataclass(c)]
+        path = prefix + item.name
+        found += paths_of(inner[0], path + ".") if inner else [path]
+    return found
+
+
+def values_at(record: Any, path: str) -> list[str]:
+    """The values of a field in a book, one for each row of an array."""
+    head, _, rest = path.partition(".")
+    rows = record if isinstance(record, tuple) else (record,)
+    found = [getattr(row, head) for row in rows if row is not None]
+    return [v for one in found for v in values_at(one, rest)] if rest else [repr(v) for v in found]
+
+
+@cache
+def drawn_books() -> list[model.Rulebook]:
+    return [draw_book(random.Random(seed)) for seed in range(200)]
+
+
+def test_every_field_of_a_rulebook_is_drawn_or_named_as_not_the_simulators() -> None:
+    paths = set(paths_of(model.Rulebook))
+    elsewhere = {p for p in paths if p in TOLD_ONLY | OTHERS.keys() or p.startswith(OTHER_TABLES)}
+    assert paths == KNOWN | elsewhere
+    assert not KNOWN & elsewhere
+
+
+@pytest.mark.parametrize("path", sorted(KNOWN))
+def test_every_field_that_the_simulator_knows_varies(path: str) -> None:
+    assert len({value for book in drawn_books() for value in values_at(book, path)}) > 1
+
+
+@pytest.mark.parametrize("parity", [0, 1], ids=["drawn", "calendar"])
+def test_every_number_of_rules_and_markets_varies(parity: int) -> None:
+    worlds = [met(seed).world for seed in SEEDS if seed % 2 == parity]
+    for kind, records in (
+        (Rules, [w.rules for w in worlds]),
+        (Markets, [w.markets for w in worlds]),
     ):
-        expected |= {repr(member) for member in kind}
-    expected -= {repr(DoneReason.WINDOW_END), repr(FillReason.ENTRY)}
-    assert not [name for name in expected if counts[name] == 0], dict(counts)
+        for name, column in zip(kind._fields, zip(*records, strict=True), strict=True):
+            assert len({np.asarray(value).tobytes() for value in column}) > 1, name
+
+
+def test_every_adversary_plays_and_enters() -> None:
+    for name in LIVE:
+        entries = 0
+        for seed in range(0, 8, 2):
+            _, run = play_live(random_world(seed, *SIZES), [name] * N_LANES, seed)
+            entries += int((run.events.entry_qty != 0).sum())
+        assert entries > 20, name
