@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from passline.config import TrainConfig, from_plain, to_plain
+from passline.death_pages import write_death_pages
 from passline.errors import BarsError, RunError
 from passline.evaluate.gates import GateResult
 from passline.evaluate.judge import BASELINES, Label, judge
@@ -370,7 +371,15 @@ def judge_job(job: Job, trained: network.Params, phase: Phase, step: int) -> Ver
             write_trips(job.run.path / TRIPS_FILE, prepared, trips)
             _store_samples(job, trained, phase, episodes[AGENT])
     whole = append_evaluation(job.run.path / EVALUATIONS, tables)
+    checkpoint = checkpoint_of(job.run.path / "checkpoints", step)
+    write_death_pages(job.run, prepared, job.split, params, trained, whole, checkpoint=checkpoint)
     return verdict(whole, span_days=prepared.span_days)
+
+
+def checkpoint_of(folder: Path, step: int) -> str:
+    """Returns the name of the checkpoint of a step, or the step in words if none was kept."""
+    names = [c.path.stem for c in list_checkpoints(folder) if int(c.meta["step"]) == step]
+    return names[0] if names else f"step {step:,}"
 
 
 def untrained_network(ppo: PPOConfig) -> network.Params:

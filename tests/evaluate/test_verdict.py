@@ -1,5 +1,7 @@
 """The verdict: never flattering, and a function of the stored table alone."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from passline.evaluate.verdict import (
     score_policies,
     verdict,
 )
+from passline.evaluate.verdict_file import write_verdict
 from passline.sim.layout import DoneReason, Outcome
 
 N = 240
@@ -187,3 +190,41 @@ def test_what_cannot_be_judged_is_refused():
 )
 def test_odds(rate, words):
     assert odds_in_words(rate) == words
+
+
+@pytest.mark.parametrize(("simple", "says"), [(0.6, "may do as well"), (0.95, "passes more")])
+def test_a_simple_strategy_that_is_not_beaten_is_told_and_takes_no_edge_away(simple, says):
+    strategy = episodes(draw(simple, 12), "VWAP reversion")
+    found = judge(episodes(draw(0.6, 3)), *rivals(), strategy)
+    assert found.word is VerdictWord.EDGE
+    assert says in found.reasons[0]
+    assert "VWAP reversion" in found.sentence
+    beaten = judge(episodes(draw(0.6, 3)), *rivals(), episodes(draw(0.1, 9), "VWAP reversion"))
+    assert not any("simple strategy" in reason for reason in beaten.reasons)
+
+
+def test_a_strategy_alone_is_no_baseline():
+    found = judge(episodes(draw(0.6, 3)), episodes(draw(0.1, 9), "opening range"))
+    assert found.word is VerdictWord.UNDECIDED
+
+
+def test_the_agent_must_beat_itself_with_shuffled_features():
+    same = episodes(draw(0.6, 12), "shuffled features")
+    found = judge(episodes(draw(0.6, 3)), *rivals(), same)
+    assert found.word is VerdictWord.NO_EDGE
+    assert any("shuffled features" in reason for reason in found.reasons)
+
+
+def test_both_intervals_of_a_difference_are_kept_as_plain_data(tmp_path):
+    found = judge(episodes(draw(0.6, 3)), *rivals())
+    write_verdict(tmp_path / "verdict.json", found)
+    told = json.loads((tmp_path / "verdict.json").read_text())
+    assert [p["policy"] for p in told["policies"]] == [s.policy for s in found.scores]
+    for told_of, score in zip(told["policies"][1:], found.scores[1:], strict=True):
+        for name in ("advantage", "advantage_redrawn", "result_advantage"):
+            assert told_of[name]["low"] == pytest.approx(getattr(score, name).low)
+        clustered, redrawn = told_of["advantage"], told_of["advantage_redrawn"]
+        assert redrawn["value"] == pytest.approx(clustered["value"])
+        ratio = (redrawn["high"] - redrawn["low"]) / (clustered["high"] - clustered["low"])
+        assert 0.3 < ratio < 3
+    assert "advantage" not in told["policies"][0]

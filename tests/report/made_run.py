@@ -145,6 +145,29 @@ def evaluate(run: Run, drift: float, best_drift: float, n: int, seed: int) -> No
     )
 
 
+def trade(run: Run, seed: int, n: int = 1500) -> None:
+    """Keeps round trips at all hours of the year, better in the afternoon than at night."""
+    generator = np.random.default_rng(seed)
+    day = FIRST_DAY + np.sort(generator.integers(0, 330, n))
+    day = day[(day + 3) % 7 < 5]
+    minute = generator.choice([60, 500, 960, 1020, 1200], len(day)) + generator.integers(0, 50)
+    entry = (day * 1440 + minute - 60) * 60 * 10**9  # 18:00 ET is 23:00 UTC of the day before
+    usd = generator.normal(np.where(minute > 900, 8.0, -4.0), 60.0)
+    np.savez_compressed(
+        run.path / "trips.npz",
+        entry_ns=entry,
+        exit_ns=entry + 30 * 60 * 10**9,
+        pnl_mills=(usd * 1000).astype(np.int64),
+        mae_mills=np.full(len(day), 50_000),
+        mfe_mills=np.full(len(day), 50_000),
+        qty=np.ones(len(day), np.int64),
+        commission_mills=np.full(len(day), 4_960),
+        episode=np.arange(len(day)) % 96,
+        symbol=np.full(len(day), "ES"),
+        volatility=generator.lognormal(0, 0.3, len(day)).astype(np.float32),
+    )
+
+
 def train(run: Run, seed: int) -> None:
     generator = np.random.default_rng(seed)
     phases = {"entry": (3, -0.3, 0.04), "manage": (3, -0.2, 0.06), "account": (20, 0.2, 0.42)}
@@ -221,6 +244,7 @@ def make_run(
         },
     )
     train(run, seed)
+    trade(run, seed)
     evaluate(run, drift, drift if best_drift is None else best_drift, n, seed)
     progress = {"steps": 26_000_000, "wall_s": 188.4, "steps_per_s": 138_000}
     run.update_status(RunStatus.FINISHED, progress=progress)

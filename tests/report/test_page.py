@@ -11,17 +11,23 @@ import pytest
 from made_run import make_run
 
 import passline
+from passline.evaluate.null_test import NullTest, NullTestOfKind
+from passline.evaluate.replay_choice import DEATHS
 from passline.evaluate.verdict import verdict
-from passline.report.data import ReportData, load_report_data
+from passline.report.data import ReportData, final_rows, load_report_data
 from passline.report.definitions import DEFINITIONS
 from passline.report.drawings import report_figures
 from passline.report.figures import pass_rate_figure
 from passline.report.page import render_report, write_figures, write_report
 from passline.report.svg import PAGE, figure_to_png, figure_to_svg
 from passline.report.tensorboard import Scalars
+from passline.report.views import REASONS
 from passline.runs import Run, create_run, open_run
 
 DOCS = Path(passline.__file__).parents[2] / "docs" / "evaluation.md"
+NOT_FIGURES = {"automation", "facts", "glossary", "quiet"}
+"""Parts of the page that tell settings, dates and sources, not results."""
+HEADINGS = re.compile(r"95% interval|Full configuration|09:30|over 240|Training and evaluation")
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
 
@@ -34,6 +40,8 @@ class Page(html.parser.HTMLParser):
         self.ids: list[str] = []
         self.references: list[str] = []
         self.untitled_numbers = 0
+        self.undefined: list[str] = []
+        self.marks: list[tuple[bool, bool]] = [(False, False)]
         self.feed(text)
         assert self.open == []
 
@@ -45,21 +53,37 @@ class Page(html.parser.HTMLParser):
             self.untitled_numbers += 1
         if tag not in VOID:
             self.open.append(tag)
+            told_here = any(d.hover in (told.get("title") or "") for d in DEFINITIONS.values())
+            names = set((told.get("class") or "").split())
+            free = bool(names & NOT_FIGURES) or tag in ("svg", "style", "title", "header", "footer")
+            defined, exempt = self.marks[-1]
+            self.marks.append((defined or told_here, exempt or free))
 
     def handle_startendtag(self, tag, attrs):
         self.handle_starttag(tag, attrs)
         if tag not in VOID:
             self.open.pop()
+            self.marks.pop()
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
+        self.marks.pop()
+
+    def handle_data(self, data):
+        if re.search(r"\d", data) and self.marks[-1] == (False, False):
+            self.undefined.append(data.strip())
 
 
 def without_figures(run: Run) -> ReportData:
     """The run's data without what figures are drawn from, to render fast."""
     scalars = Scalars(step=np.array([]), phase=np.array([], dtype=str), values={})
     return replace(
-        load_report_data(run), evaluations=None, equity=None, distributions={}, scalars=scalars
+        load_report_data(run),
+        evaluations=None,
+        equity=None,
+        distributions={},
+        scalars=scalars,
+        trips=None,
     )
 
 
@@ -72,16 +96,25 @@ def text(run: Run, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_the_report_is_one_file_that_needs_nothing_else(text):
     page = Page(text)
-    assert all(reference.startswith("#") for reference in page.references)
+    assert all(reference.startswith(("#", "replays/")) for reference in page.references)
     assert not re.search(r"<script|<link|@import|url\((?!#)", text)
     assert len(page.ids) == len(set(page.ids))
-    for target in re.findall(r"url\(#([^)]+)\)", text) + [r[1:] for r in page.references]:
+    inside = [reference[1:] for reference in page.references if reference.startswith("#")]
+    for target in re.findall(r"url\(#([^)]+)\)", text) + inside:
         assert target in page.ids
     assert page.untitled_numbers == 0
-    assert text.count("<svg") == 8
+    assert text.count("<svg") == 10
     assert "#0102" not in text
     assert "prefers-color-scheme: dark" in text
     assert "@media print" in text
+
+
+def test_every_number_that_is_shown_has_its_definition(text):
+    """Outside settings, dates and the insides of figures, whose titles carry the definition."""
+    undefined = [found for found in Page(text).undefined if not HEADINGS.search(found)]
+    assert undefined == []
+    bare = re.sub(r'(<td class="right">)<span class="num[^>]*>', r"\1<span>", text, count=1)
+    assert len([x for x in Page(bare).undefined if not HEADINGS.search(x)]) == 1
 
 
 def test_the_verdict_comes_first_with_odds_interval_and_both_n(run, text):
@@ -164,7 +197,7 @@ def test_every_number_is_defined_in_the_docs_in_the_same_words():
 def test_figures_are_drawn_as_pictures_too(run, tmp_path):
     data = load_report_data(run)
     written = write_figures(data, tmp_path / "figures", is_dark=True)
-    assert len(written) == len(report_figures(data, PAGE)) == 8
+    assert len(written) == len(report_figures(data, PAGE)) == 10
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
 
 
@@ -188,3 +221,61 @@ def test_a_shift_between_training_and_evaluation_is_marked(run):
     )
     assert moved.distance == 1.0
     assert 'far">differs' in text
+
+
+def with_pages(run: Run, *names: str) -> ReportData:
+    scalars = Scalars(step=np.array([]), phase=np.array([], dtype=str), values={})
+    return replace(
+        load_report_data(run),
+        equity=None,
+        distributions={},
+        scalars=scalars,
+        trips=None,
+        replays=names,
+    )
+
+
+def test_deaths_lead_to_the_replay_pages_that_were_written_and_no_others(run):
+    data = with_pages(run, "2022-0.html", "2022-1.html", "elsewhere-0.html")
+    rows = final_rows(data).where(policy="agent")
+    text = render_report(run.id, data)
+    for episode in (0, 1):
+        assert text.count(f'href="replays/2022-{episode}.html#bar=end"') == 1
+        day = str(rows.start_day[episode].astype("datetime64[D]"))
+        assert f">{day}</a>" in text
+    assert "elsewhere" not in text
+    assert f"passline replay {run.id} --deaths --html" in text
+    assert "replays/" not in render_report(run.id, with_pages(run))
+
+
+def test_the_leading_cause_of_death_stands_on_top_with_its_share(run):
+    data = with_pages(run)
+    agent = final_rows(data).where(policy="agent")
+    counts = {reason: int((agent.done_reason == reason).sum()) for reason in DEATHS}
+    worst = max(counts, key=counts.__getitem__)
+    text = render_report(run.id, data)
+    top = text[: text.index("What ends the account")]
+    assert f"{REASONS[worst]}</span></dd>" in top
+    assert f"{100 * counts[worst] / 96:.1f}%, {counts[worst]} of 96" in top
+
+
+def test_a_null_test_and_a_final_window_are_told_if_the_run_has_them(run):
+    kind = NullTestOfKind(
+        kind="rotate", nulls=(0.1, 0.4), null_pass_rates=(0.1, 0.2), p=1 / 3, p_of_kinds=1 / 3,
+        p_corrected=0.5,
+    )  # fmt: skip
+    found = NullTest(
+        statistic="mean result", unit="allowances", actual=0.5, actual_pass_rate=0.3, kinds=(kind,),
+        n_configurations=7, correction="sidak", p_reality_check=None, p_corrected=0.5,
+        p_smallest=0.1, is_edge=False, sentence="No edge found by the null test.", settings={},
+    )  # fmt: skip
+    data = with_pages(run)
+    assert "Could it be luck?" not in render_report(run.id, data)
+    manifest = {**data.manifest, "slices": {"final": ["2023-01-02", "2023-06-30"]}}
+    text = render_report(run.id, replace(data, null_test=found, manifest=manifest))
+    assert "No edge found by the null test." in text
+    assert ">0.333</span>" in text
+    assert "sealed, never opened" in text
+    opened = {**manifest, "openings": [{"at": 1}, {"at": 2}]}
+    text = render_report(run.id, replace(data, manifest=opened))
+    assert "opened 2 times. Only the first opening was a test." in text

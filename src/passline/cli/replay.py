@@ -12,6 +12,7 @@ import numpy as np
 
 from passline.cli.output import as_plain, money_text, print_facts, print_json, print_table
 from passline.cli.training import root_option, use_cache
+from passline.death_pages import scores
 from passline.errors import CheckpointError, ConfigError, RunError
 from passline.evaluate.replay import Agent, Replay
 from passline.evaluate.replay import replay as play_again
@@ -23,6 +24,7 @@ from passline.evaluate.replay_choice import (
     find_episode,
     find_row,
     list_stored,
+    page_name,
 )
 from passline.evaluate.table import EvaluationTable, load_evaluations
 from passline.learn import network
@@ -30,7 +32,7 @@ from passline.learn.checkpoint import CheckpointInfo, list_checkpoints
 from passline.learn.curriculum import load_policy
 from passline.market.clock import EASTERN
 from passline.pipeline import Job, continue_job
-from passline.report.data import EVALUATIONS_FILE
+from passline.report.data import EVALUATIONS_FILE, REPLAYS
 from passline.report.replay_page import Death, render_deaths, render_replay
 from passline.runs import Run, open_run, replace_file
 from passline.sim.layout import FillReason, OrderKind, Reject
@@ -40,8 +42,6 @@ from passline.task.prepare import phase_params
 
 __all__ = ["replay"]
 
-FOLDER = "replays"
-"""Where pages are written inside a run."""
 INTO_RUN = "-"
 """What --html without a value stands for."""
 LAST_BARS = 6
@@ -166,11 +166,6 @@ def _choose(
 # --- playing -------------------------------------------------------------------------------------
 
 
-def scores(params: Any, obs: Any) -> tuple[Any, Any]:
-    """Returns the network's logits [L, A] and value [L]."""
-    return network.policy_logits(params, obs), network.critic_values(params, obs)
-
-
 def _play(source: _Source, stored: Stored) -> tuple[str, Replay]:
     """Returns the checkpoint's name and the episode."""
     job = source.job
@@ -216,15 +211,7 @@ def _checkpoint(run: Run, step: int) -> CheckpointInfo:
 def _page_path(run: Run, stored: Stored, table: EvaluationTable, html_to: str) -> Path:
     if html_to != INTO_RUN:
         return Path(html_to)
-    return run.path / FOLDER / _page_name(stored, table)
-
-
-def _page_name(stored: Stored, table: EvaluationTable) -> str:
-    """Returns slice-episode.html, with the path if not the worst and the evaluation if not last."""
-    path = str(stored.table.path[0])
-    last = choose_evaluation(table, path=path, slice_name=stored.slice)
-    name = f"{stored.slice}-{stored.episode}" + ("" if path == "worst" else f"-{path}")
-    return name + ("" if stored.evaluation == last else f"-of-{stored.evaluation}") + ".html"
+    return run.path / REPLAYS / page_name(stored, table)
 
 
 def _refuse_existing(paths: Iterable[Path], *, overwrite: bool) -> None:
@@ -246,8 +233,8 @@ def _death_pages(
     run: Run, table: EvaluationTable, deaths: Sequence[Stored], html_to: str
 ) -> list[Path]:
     """Returns the files of the list of deaths and of each of them."""
-    folder = run.path / FOLDER if html_to == INTO_RUN else Path(html_to)
-    return [folder / "deaths.html", *(folder / _page_name(item, table) for item in deaths)]
+    folder = run.path / REPLAYS if html_to == INTO_RUN else Path(html_to)
+    return [folder / "deaths.html", *(folder / page_name(item, table) for item in deaths)]
 
 
 def _write_deaths(

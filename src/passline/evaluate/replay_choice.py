@@ -25,6 +25,7 @@ __all__ = [
     "find_episode",
     "find_row",
     "list_stored",
+    "page_name",
 ]
 
 I64 = NDArray[np.int64]
@@ -196,6 +197,14 @@ def end_bar_of(
     if n > len(bars) or not np.array_equal(table.start_bar[rows], bars[:n]):
         raise RunError(_moved(stored))
     return int(ends[place])
+
+
+def page_name(stored: Stored, table: EvaluationTable) -> str:
+    """Returns slice-episode.html, with the path if not the worst and the evaluation if not last."""
+    path = str(stored.table.path[0])
+    last = choose_evaluation(table, path=path, slice_name=stored.slice)
+    name = f"{stored.slice}-{stored.episode}" + ("" if path == "worst" else f"-{path}")
+    return name + ("" if stored.evaluation == last else f"-of-{stored.evaluation}") + ".html"
 
 
 def _gate_bars(

@@ -21,6 +21,7 @@ from passline.evaluate.stats import (
     paired_difference,
     proportion_interval,
 )
+from passline.evaluate.strategies import STRATEGIES
 from passline.evaluate.table import AGENT, EvaluationTable, join_tables
 
 __all__ = [
@@ -155,8 +156,10 @@ def verdict(table: EvaluationTable, *, span_days: int, level: float = 0.95) -> V
     """Returns the verdict on the agent's latest evaluation in its final phase.
 
     An edge is found if the interval of (agent's pass rate - baseline's) lies above 0 for every
-    baseline and that of the mean net result lies above 0. Where the two path rules inside a bar
-    answer differently, or nothing can be compared, the verdict is undecided.
+    baseline and that of the mean net result lies above 0. The simple strategies are no such
+    baselines: they may have an edge of their own, and it is told where the agent does not beat
+    one. Where the two path rules inside a bar answer differently, or nothing can be compared, the
+    verdict is undecided.
 
     Args:
         table: all stored episodes.
@@ -217,6 +220,8 @@ def odds_in_words(rate: float) -> str:
 
 
 def _decide(agent: PolicyScore, rivals: Sequence[PolicyScore]) -> tuple[VerdictWord, list[str]]:
+    simple = [rival for rival in rivals if rival.policy in STRATEGIES]
+    rivals = [rival for rival in rivals if rival.policy not in STRATEGIES]
     if not rivals:
         return VerdictWord.UNDECIDED, ["No baseline was evaluated on these episodes."]
     if agent.pass_rate.n_clusters < 2:
@@ -239,12 +244,26 @@ def _decide(agent: PolicyScore, rivals: Sequence[PolicyScore]) -> tuple[VerdictW
         reasons.append(f"Its mean net result {verb}: {_usd_range(result)}.")
     if agent.n_trips == 0:
         reasons.append("It never traded.")
+    matched = [text for score in simple if (text := _told_of_simple(score))]
     if reasons:
-        return VerdictWord.NO_EDGE, reasons
+        return VerdictWord.NO_EDGE, [*reasons, *matched]
     return VerdictWord.EDGE, [
+        *matched,
         f"Its mean net result lies above zero: {_usd_range(result)}.",
         "It holds for these dates and these costs; it does not promise the next ones.",
     ]
+
+
+def _told_of_simple(score: PolicyScore) -> str | None:
+    """Says where a simple strategy is not beaten; None where it is."""
+    gap = score.advantage
+    if gap is None or gap.low > 0:
+        return None
+    verb = "passes more often" if gap.high < 0 else "may do as well"
+    return (
+        f"A simple strategy, {_title(score.policy)}, {verb}: the agent is {_points(gap.value)}"
+        f" points ahead ({_points(gap.low)} to {_points(gap.high)})."
+    )
 
 
 def _sentence(word: VerdictWord, agent: PolicyScore, rival: PolicyScore | None) -> str:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from passline.evaluate.null_test import NullTest, load_null_test
 from passline.evaluate.samples import (
     EquityPaths,
     SamplePair,
@@ -13,6 +15,7 @@ from passline.evaluate.samples import (
     load_equity_paths,
 )
 from passline.evaluate.table import AGENT, EvaluationTable, load_evaluations
+from passline.evaluate.trip_file import TRIPS_FILE, load_trips
 from passline.evaluate.verdict import (
     PolicyScore,
     final_phase,
@@ -26,6 +29,7 @@ __all__ = [
     "DISTRIBUTIONS_FILE",
     "EQUITY_FILE",
     "EVALUATIONS_FILE",
+    "REPLAYS",
     "ReportData",
     "final_rows",
     "load_report_data",
@@ -35,6 +39,8 @@ __all__ = [
 EVALUATIONS_FILE = "evaluations.npz"
 DISTRIBUTIONS_FILE = "distributions.npz"
 EQUITY_FILE = "equity.npz"
+REPLAYS = "replays"
+"""Folder of a run that holds the pages of replayed episodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +55,9 @@ class ReportData:
         distributions: training and evaluation samples by phase and quantity.
         equity: the agent's last evaluation, day by day; None if it was not kept.
         span_days: longest an episode may last, calendar days.
+        trips: the agent's round trips of its last evaluation by column; None if not kept.
+        replays: names of the replay pages in the run.
+        null_test: what a null test of the run found; None if there was none.
     """
 
     manifest: Mapping[str, Any]
@@ -58,6 +67,9 @@ class ReportData:
     distributions: Mapping[str, Mapping[str, SamplePair]]
     equity: EquityPaths | None
     span_days: int
+    trips: Mapping[str, NDArray[Any]] | None = None
+    replays: tuple[str, ...] = ()
+    null_test: NullTest | None = None
 
 
 def load_report_data(run: Run) -> ReportData:
@@ -69,6 +81,7 @@ def load_report_data(run: Run) -> ReportData:
     evaluations = run.path / EVALUATIONS_FILE
     distributions = run.path / DISTRIBUTIONS_FILE
     equity = run.path / EQUITY_FILE
+    trips = run.path / TRIPS_FILE
     table = load_evaluations(evaluations) if evaluations.exists() else None
     return ReportData(
         manifest=run.manifest,
@@ -78,6 +91,9 @@ def load_report_data(run: Run) -> ReportData:
         distributions=load_distributions(distributions) if distributions.exists() else {},
         equity=load_equity_paths(equity) if equity.exists() else None,
         span_days=_span_days(run.manifest, table),
+        trips=load_trips(trips) if trips.exists() else None,
+        replays=tuple(sorted(page.name for page in (run.path / REPLAYS).glob("*.html"))),
+        null_test=load_null_test(run.path),
     )
 
 

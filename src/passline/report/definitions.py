@@ -33,7 +33,17 @@ class Definition:
 
 _FINAL = "last held-out evaluation of the final phase, worst path inside a bar"
 
+_TRIPS = "the agent's round trips in its last held-out evaluation, worst path inside a bar"
+
 DEFINITIONS: dict[str, Definition] = {
+    "verdict": Definition(
+        name="Verdict",
+        text="Edge found: for every baseline but the simple strategies the interval of agent minus"
+        " baseline lies above 0, and so does that of the mean net result. Undecided: best and worst"
+        " path inside a bar disagree, or nothing can be compared. No edge found: everything else.",
+        unit="one of three",
+        sample=_FINAL,
+    ),
     "pass_rate": Definition(
         name="Pass rate",
         text="Episodes that ended as passed, divided by all episodes.",
@@ -80,6 +90,19 @@ DEFINITIONS: dict[str, Definition] = {
         unit="percentage points",
         sample="episodes that both played",
     ),
+    "result_advantage": Definition(
+        name="Agent minus baseline, USD",
+        text="Mean over episodes of (agent's net result - baseline's), both begun at the same bar.",
+        unit="USD per episode",
+        sample="episodes that both played",
+    ),
+    "redrawn": Definition(
+        name="Interval, dates redrawn",
+        text="The same interval from drawing stretches of dates anew, each two episodes long,"
+        " 2,000 times; for comparison. The clustered interval decides.",
+        unit="that of the figure",
+        sample="episodes that both played",
+    ),
     "trips": Definition(
         name="Round trips",
         text="Positions opened and closed again; mean per episode.",
@@ -105,6 +128,89 @@ DEFINITIONS: dict[str, Definition] = {
         text="Trading days begun before the end; median over the episodes of this ending.",
         unit="trading days",
         sample=_FINAL,
+    ),
+    "death_cause": Definition(
+        name="What kills it most",
+        text="The rule that ended most accounts without a pass, and its share of all accounts.",
+        unit="share of episodes",
+        sample=_FINAL,
+    ),
+    "group_n": Definition(
+        name="Round trips of a group",
+        text="Round trips entered in the month, weekday, hour, state of volatility or contract."
+        " Volatility is that of the last day over that of the last twenty at the decision: calm"
+        " below 0.8, lively from 1.25.",
+        unit="round trips",
+        sample=_TRIPS,
+    ),
+    "group_dates": Definition(
+        name="Dates of a group",
+        text="Trade dates on which those round trips were entered. They are the clusters of the"
+        " interval; groups of fewer than 10 are shown pale.",
+        unit="trade dates",
+        sample=_TRIPS,
+    ),
+    "group_result": Definition(
+        name="Net result of a round trip",
+        text="Mean net result of the group's round trips, costs included, with the interval that"
+        " follows the spread between trade dates. Episodes overlap, so one move of the market may"
+        " count several times.",
+        unit="USD per round trip",
+        sample=_TRIPS,
+    ),
+    "group_passes": Definition(
+        name="Pass rate of a group",
+        text="Episodes begun in the month, on the weekday or on the contract that passed, divided"
+        " by all of them.",
+        unit="share of episodes",
+        sample=_FINAL,
+    ),
+    "group_begun": Definition(
+        name="Accounts begun",
+        text="Evaluation episodes that began in the month, on the weekday or on the contract.",
+        unit="episodes",
+        sample=_FINAL,
+    ),
+    "by_chance": Definition(
+        name="Groups by luck",
+        text="2.5 % of the groups with at least 10 trade dates: as many 95 % intervals would miss"
+        " zero on either side if no group differed from zero.",
+        unit="groups",
+        sample=_TRIPS,
+    ),
+    "final_window": Definition(
+        name="Final window",
+        text="Last stretch of the data, which no training, gate or verdict reads. It is opened by"
+        " an explicit command that is recorded in the run; only the first opening is a test.",
+        unit="openings",
+        sample="the run's record",
+    ),
+    "replay_page": Definition(
+        name="Bar by bar",
+        text="First trading day of one of the first accounts that ended so, in the order of the"
+        " file; the page shows every bar of it.",
+        unit="date",
+        sample=_FINAL,
+    ),
+    "null_p": Definition(
+        name="p-value",
+        text="(1 + null markets whose result is at least the actual one) / (1 + null markets):"
+        " how often luck gives this much. The corrected one charges for the kinds of null market"
+        " and for the configurations tried on these data.",
+        unit="0 to 1",
+        sample="trainings on markets with the predictable part destroyed",
+    ),
+    "null_result": Definition(
+        name="Result on null markets",
+        text="The statistic of the null test, on each market in which nothing can be found.",
+        unit="as named",
+        sample="trainings on markets with the predictable part destroyed",
+    ),
+    "n_tried": Definition(
+        name="Configurations tried",
+        text="Different configurations that runs of the same root were made with on these bars.",
+        unit="configurations",
+        sample="the run registry",
     ),
     "min_cushion": Definition(
         name="Closest to the floor",
@@ -145,6 +251,14 @@ DEFINITIONS: dict[str, Definition] = {
         " differ plainly from those it trained on.",
         unit="0 to 1",
         sample="episodes (or states) of training against those of evaluation, same phase",
+    ),
+    "shift_median": Definition(
+        name="Median of a quantity",
+        text="Median over episodes of training, or of evaluation; legal actions are first averaged"
+        " over the states of an episode; volatility is the average true range at the start over"
+        " its median.",
+        unit="that of the quantity",
+        sample="episodes of training against those of evaluation, same phase",
     ),
     "choice_share": Definition(
         name="Action share",

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from passline.evaluate.stats import clusters_by_span, mean_interval
 from passline.evaluate.table import AGENT, EvaluationTable
 from passline.report import figures
+from passline.report.breakdown import MIN_DATES, dimensions_of
 from passline.report.data import ReportData, final_rows, policy_scores
 from passline.report.svg import Palette
 from passline.sim.layout import DoneReason
@@ -66,11 +67,19 @@ def _outcome_figures(data: ReportData, palette: Palette) -> list[Drawing]:
             figure=figures.pass_rate_figure(scores, palette),
         ),
         Drawing(
+            name="advantages",
+            title="Agent minus each baseline",
+            key="advantage",
+            caption=f"{n}, paired by start; bars are 95% intervals, green ones lie above zero",
+            figure=figures.advantage_figure(scores, palette),
+        ),
+        Drawing(
             name="reasons",
             title="How episodes ended",
             key="reason_share",
             caption=f"{n} each",
             figure=figures.reason_figure(shares, palette),
+            is_wide=True,
         ),
         Drawing(
             name="results",
@@ -88,6 +97,20 @@ def _outcome_figures(data: ReportData, palette: Palette) -> list[Drawing]:
             is_wide=True,
         ),
     ]
+    dimensions = dimensions_of(data)
+    if dimensions:
+        n_trips = len(data.trips["entry_ns"]) if data.trips is not None else 0
+        drawings.append(
+            Drawing(
+                name="breakdown",
+                title="Mean net result of a round trip",
+                key="group_result",
+                caption=f"{n_trips:,} round trips of the agent; bars are 95% intervals, those of"
+                f" fewer than {MIN_DATES} trade dates are pale",
+                figure=figures.breakdown_figure(dimensions, palette),
+                is_wide=True,
+            )
+        )
     if data.equity is not None and len(data.equity.n_days):
         drawings.append(
             Drawing(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from passline.evaluate.samples import EquityPaths, SamplePair
 from passline.evaluate.table import AGENT, EvaluationTable
 from passline.evaluate.verdict import PolicyScore
+from passline.report.breakdown import Dimension
 from passline.report.svg import Palette
 from passline.report.tensorboard import Scalars
 from passline.sim.layout import DoneReason
@@ -23,6 +24,8 @@ __all__ = [
     "QUANTITIES",
     "action_figure",
     "action_shares",
+    "advantage_figure",
+    "breakdown_figure",
     "checkpoint_figure",
     "curve_names",
     "distribution_figure",
@@ -45,6 +48,7 @@ SMALL = 8.0
 QUANTITIES = {
     "ep_length": "Episode length, bars",
     "start_hour": "Start, hour of the day (ET)",
+    "hours_to_flat": "Hours to flat-by at the start",
     "volatility": "Volatility at the start",
     "n_legal": "Legal actions per state",
 }
@@ -85,9 +89,102 @@ def pass_rate_figure(scores: Sequence[PolicyScore], palette: Palette) -> Figure:
     return figure
 
 
+def advantage_figure(scores: Sequence[PolicyScore], palette: Palette) -> Figure:
+    """Draws the agent's pass rate minus each policy's, with its interval; proven ones in color."""
+    others = [score for score in scores if score.advantage is not None]
+    figure, axes = half_figure(palette, height=_policy_height(len(others) + 1))
+    rows = np.arange(len(others))[::-1]
+    for row, score in zip(rows, others, strict=True):
+        gap = score.advantage
+        assert gap is not None
+        color = palette.good if gap.low > 0 else palette.bad if gap.high < 0 else palette.rival
+        low, high = 100 * max(gap.low, -1.0), 100 * min(gap.high, 1.0)
+        axes.plot([low, high], [row, row], color=color, lw=2.2, solid_capstyle="round")
+        axes.plot([100 * gap.value], [row], "o", color=color, ms=6.5)
+    axes.axvline(0, color=palette.muted, lw=1)
+    axes.set_yticks(rows, [title_of(score.policy) for score in others])
+    axes.set_ylim(-0.6, len(others) - 0.4)
+    axes.set_xlabel("points of pass rate; right of zero the agent is ahead")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:+.0f}" if value else "0")
+    )
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def breakdown_figure(dimensions: Sequence[Dimension], palette: Palette) -> Figure:
+    """Draws the mean net result of a round trip in each group, small multiples.
+
+    Groups of too few dates are pale, and their intervals end at the edge.
+    """
+    long = [d for d in dimensions if len(d.groups) > 8]
+    short = [d for d in dimensions if 1 < len(d.groups) <= 8]
+    n_rows = len(long) + bool(short)
+    figure = Figure(figsize=(FULL_WIDTH, 2.1 * max(n_rows, 1)), layout="constrained")
+    grid = figure.add_gridspec(max(n_rows, 1), 1)
+    cells = [(grid[row], d) for row, d in enumerate(long)]
+    if short:
+        widths = [len(d.groups) + 1.5 for d in short]
+        inner = grid[len(long)].subgridspec(1, len(short), width_ratios=widths)
+        cells += [(inner[column], d) for column, d in enumerate(short)]
+    for cell, dimension in cells:
+        axes = figure.add_subplot(cell)
+        _style(axes, palette)
+        _groups(axes, dimension, palette)
+    return figure
+
+
+def _groups(axes: Axes, dimension: Dimension, palette: Palette) -> None:
+    reach = _reach(dimension)
+    columns = np.arange(len(dimension.groups))
+    for column, group in zip(columns, dimension.groups, strict=True):
+        net = group.net_usd
+        if net is None:
+            continue
+        color = palette.good if net.low > 0 else palette.bad if net.high < 0 else palette.agent
+        color = palette.faint if group.is_thin else color
+        low, high = np.clip([net.low, net.high], -reach, reach)
+        axes.plot([column, column], [low, high], color=color, lw=2.2, solid_capstyle="butt")
+        axes.plot([column], [np.clip(net.value, -reach, reach)], "o", color=color, ms=5)
+    axes.axhline(0, color=palette.muted, lw=1)
+    axes.set_ylim(-reach * 1.04, reach * 1.04)
+    axes.set_xlim(-0.6, len(columns) - 0.4)
+    short = {"weekday": 3, "hour": 2}.get(dimension.key)
+    axes.set_xticks(columns, [group.label[:short] for group in dimension.groups])
+    if dimension.key == "month":
+        stride = -(-len(columns) // 14)
+        axes.set_xticks(columns[::stride], [g.label for g in dimension.groups][::stride])
+    axes.yaxis.set_major_locator(MaxNLocator(5, symmetric=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(_usd_short))
+    axes.grid(axis="x", visible=False)
+    _panel_title(axes, dimension.title, palette)
+
+
+def _reach(dimension: Dimension) -> float:
+    """Returns how far from zero a panel shows: all means and most intervals; the rest are cut."""
+    told = [net for group in dimension.groups if (net := group.net_usd) is not None]
+    if not told:
+        return 1.0
+    ends = [max(abs(net.low), abs(net.high)) for net in told]
+    finite = [end for end in ends if np.isfinite(end)]
+    widest = float(np.quantile(finite, 0.8)) if finite else 0.0
+    return max(widest, max(abs(net.value) for net in told) * 1.1, 1.0)
+
+
+def _signed_points(value: float, _: object) -> str:
+    return f"{value:+.0f}".replace("-", "−") if value else "0"
+
+
+def _usd_short(value: float, _: object) -> str:
+    return f"{'−' if value < 0 else ''}${abs(value):,.0f}"
+
+
 def reason_figure(shares: Mapping[str, Mapping[DoneReason, float]], palette: Palette) -> Figure:
     """Draws how each policy's episodes ended, as stacked shares."""
-    figure, axes = half_figure(palette, height=_policy_height(len(shares)))
+    figure = Figure(figsize=(FULL_WIDTH, 0.9 + 0.25 * len(shares)), layout="constrained")
+    axes = figure.add_subplot()
+    _style(axes, palette)
     rows = np.arange(len(shares))[::-1]
     colors = reason_colors(palette)
     left = np.zeros(len(shares))
@@ -287,7 +384,7 @@ def action_shares(table: EvaluationTable) -> NDArray[np.float64]:
 
 
 def _policy_height(n_policies: int) -> float:
-    return 1.2 + 0.36 * max(n_policies, 3)
+    return 1.1 + 0.29 * max(n_policies, 4)
 
 
 def _edges(pair: SamplePair) -> NDArray[np.float64]:
@@ -300,6 +397,7 @@ def _edges(pair: SamplePair) -> NDArray[np.float64]:
 
 
 def half_figure(palette: Palette, height: float = HALF[1]) -> tuple[Figure, Axes]:
+    """Returns an empty figure of half the page's width with its axes in the page's style."""
     """Returns an empty figure of half the page's width, inches high, and its axes."""
     figure = Figure(figsize=(HALF[0], height), layout="constrained")
     axes = figure.add_subplot()

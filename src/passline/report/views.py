@@ -5,26 +5,32 @@ from typing import Any
 
 import numpy as np
 
+from passline.evaluate.replay_choice import DEATHS
 from passline.evaluate.stats import Estimate
-from passline.evaluate.table import AGENT
+from passline.evaluate.table import AGENT, EvaluationTable
 from passline.evaluate.verdict import (
-    ORACLES,
     PolicyScore,
     Verdict,
     VerdictWord,
     verdict,
 )
 from passline.report import figures
-from passline.report.data import ReportData, final_rows, policy_scores
+from passline.report.breakdown import MIN_DATES, Group, by_chance, dimensions_of
+from passline.report.data import REPLAYS, ReportData, final_rows, policy_scores
 from passline.sim.layout import DoneReason
 
 __all__ = [
     "automation",
+    "breakdown",
     "conduct",
+    "deaths",
     "endings",
     "facts",
+    "final_window",
     "flatten",
     "headline",
+    "leading_cause",
+    "null_test",
     "policy_rows",
     "ruling_of",
     "ruling_view",
@@ -53,6 +59,20 @@ AUTOMATION = {
     "allowed": "This firm allows automated trading at this stage",
     "unknown": "Whether this firm allows automated trading is not known",
 }
+
+NOTES = {
+    "oracle": "knows the hidden drift; not a rival",
+    "flat": "never trades",
+    "random legal": "any legal action",
+    "random entry": "as often a day and as large as the agent",
+    "always long": "smallest size whenever it may",
+    "opening range": "first close beyond 09:30–10:00 ET",
+    "VWAP reversion": "two deviations from it, back to it",
+    "moving averages": "mean of 60 minutes over 240",
+    "shuffled features": "the agent shown another day's market",
+    "untrained": "the network before training",
+}
+"""What each policy does, in a few words."""
 
 _TONES = {VerdictWord.EDGE: "good", VerdictWord.NO_EDGE: "bad", VerdictWord.UNDECIDED: "warn"}
 
@@ -87,7 +107,7 @@ def headline(data: ReportData) -> dict[str, str]:
     manifest = data.manifest
     book = manifest.get("rulebook", {})
     markets = manifest.get("markets", [])
-    symbols = [str(m.get("contract", "")) for m in markets if isinstance(m, Mapping)]
+    symbols = [str(m.get("contract", "") if isinstance(m, Mapping) else m) for m in markets]
     firm = " · ".join(str(book[key]) for key in ("firm", "plan") if key in book)
     return {
         "title": str(manifest.get("name") or "passline run"),
@@ -112,7 +132,7 @@ def automation(manifest: Mapping[str, Any]) -> dict[str, str] | None:
     }
 
 
-def tiles(ruling: Verdict | None) -> list[dict[str, str]]:
+def tiles(ruling: Verdict | None, data: ReportData) -> list[dict[str, str]]:
     """Returns the few figures under the banner."""
     if ruling is None:
         return []
@@ -131,13 +151,46 @@ def tiles(ruling: Verdict | None) -> list[dict[str, str]]:
                 _interval(gap, _points),
             )
         )
-    note = f"{rate.n:,} episodes in {rate.n_clusters} blocks of dates"
-    tiles.append(_tile("n_effective", "Effective n", f"{rate.n_effective:,.0f}", note))
+    cause = leading_cause(data)
+    if cause is None:
+        note = f"{rate.n:,} episodes in {rate.n_clusters} blocks of dates"
+        tiles.append(_tile("n_effective", "Effective n", f"{rate.n_effective:,.0f}", note))
+    else:
+        share = f"{_percent(cause['share'])}, {cause['n']} of {rate.n:,} accounts"
+        tiles.append(_tile("death_cause", "What kills it most", cause["reason"], share))
     return tiles
 
 
 def _tile(key: str, label: str, value: str, note: str) -> dict[str, str]:
     return {"key": key, "label": label, "value": value, "note": note}
+
+
+def leading_cause(data: ReportData) -> dict[str, Any] | None:
+    """Returns the ending that killed most accounts; None if none died."""
+    return next((ending for ending in endings(data) if ending["is_death"]), None)
+
+
+def deaths(data: ReportData) -> dict[str, Any] | None:
+    """Returns how many accounts died, in words and shares, and how to open them all."""
+    told = endings(data)
+    if not told:
+        return None
+    killed = [ending for ending in told if ending["is_death"]]
+    n = sum(ending["count"] for ending in told)
+    n_dead = sum(ending["count"] for ending in killed)
+    causes = [f"{cause['reason'].lower()} {cause['percent']}" for cause in killed]
+    if not killed:
+        sentence = f"None of {n:,} accounts was ended by a rule."
+    else:
+        sentence = (
+            f"{_percent(n_dead / n)} of the accounts ({n_dead:,} of {n:,}) were ended by a rule"
+            f" without a pass: {', '.join(causes)}."
+        )
+    return {
+        "sentence": sentence,
+        "command": f"passline replay {data.manifest.get('id', 'RUN')} --deaths --html",
+        "has_pages": any(ending["pages"] for ending in told),
+    }
 
 
 def endings(data: ReportData) -> list[dict[str, Any]]:
@@ -162,9 +215,108 @@ def endings(data: ReportData) -> list[dict[str, Any]]:
                 "n": f"{count:,}",
                 "result": _usd(float(own.result_mills.mean()) / MILLS_PER_USD),
                 "days": f"{np.median(own.n_days):g}",
+                "count": count,
+                "is_death": reason in DEATHS,
+                "pages": _pages_of(data, agent, reason),
             }
         )
     return endings
+
+
+def _pages_of(data: ReportData, agent: EvaluationTable, reason: DoneReason) -> list[dict[str, str]]:
+    """Returns links to the replay pages of the episodes that ended so, those that were written."""
+    pages = []
+    order: dict[str, int] = {}
+    for index, name in enumerate(agent.slice.tolist()):
+        episode = order.get(name, 0)
+        order[name] = episode + 1
+        page = f"{name}-{episode}.html"
+        if agent.done_reason[index] == reason and page in data.replays:
+            label = str(agent.start_day[index].astype("datetime64[D]"))
+            pages.append({"href": f"{REPLAYS}/{page}#bar=end", "label": label})
+    return pages
+
+
+def breakdown(data: ReportData) -> dict[str, Any] | None:
+    """Returns the round trips by month, weekday, hour and the like, and luck's share."""
+    dimensions = dimensions_of(data)
+    if not dimensions:
+        return None
+    chance = by_chance(dimensions)
+    sentence = (
+        f"Of {chance.n_groups} groups with at least {MIN_DATES} trade dates, {chance.n_above} lie"
+        f" above zero with their whole interval and {chance.n_below} below it. Without any real"
+        f" difference luck alone would put about {chance.expected:.1f} on either side, so a good"
+        " month or hour is no reason to trade only then."
+    )
+    return {
+        "sentence": sentence,
+        "dimensions": [
+            {
+                "key": d.key,
+                "title": d.title,
+                "has_passes": any(group.passes is not None for group in d.groups),
+                "rows": [_group_row(group) for group in d.groups],
+            }
+            for d in dimensions
+        ],
+    }
+
+
+def _group_row(group: Group) -> dict[str, str]:
+    net, passes = group.net_usd, group.passes
+    return {
+        "label": group.label,
+        "thin": "thin" if group.is_thin else "",
+        "n": f"{group.n:,}",
+        "n_dates": f"{group.n_dates:,}",
+        "net": "" if net is None else _usd(net.value),
+        "net_interval": "" if net is None else _interval(net, _usd),
+        "begun": "" if passes is None else f"{passes.n:,}",
+        "passes": "" if passes is None else _percent(passes.value),
+        "passes_interval": "" if passes is None else _interval(passes, _percent),
+    }
+
+
+def null_test(data: ReportData) -> dict[str, Any] | None:
+    """Returns what the null test found; None if none was made."""
+    found = data.null_test
+    if found is None:
+        return None
+    return {
+        "sentence": found.sentence,
+        "tone": "good" if found.is_edge else "bad",
+        "p": f"{found.p_corrected:.3f}",
+        "actual": f"{found.actual:+.3f} {found.unit}",
+        "statistic": found.statistic,
+        "tried": f"{found.n_configurations:,}",
+        "correction": found.correction,
+        "kinds": [
+            {
+                "kind": _words(kind.kind),
+                "n": f"{len(kind.nulls):,}",
+                "median": f"{np.median(kind.nulls):+.3f}",
+                "highest": f"{np.max(kind.nulls):+.3f}",
+                "p": f"{kind.p:.3f}",
+                "p_corrected": f"{kind.p_corrected:.3f}",
+            }
+            for kind in found.kinds
+        ],
+    }
+
+
+def final_window(manifest: Mapping[str, Any]) -> str:
+    """Returns whether a final window is sealed and how often it has been opened."""
+    days = manifest.get("slices", {}).get("final")
+    openings = manifest.get("openings", [])
+    if not days and not openings:
+        return ""
+    span = " to ".join(str(day) for day in days) if days else "not recorded"
+    if not openings:
+        return f"Final window, {span}: sealed, never opened."
+    times = "once" if len(openings) == 1 else f"{len(openings)} times"
+    warning = "" if len(openings) == 1 else " Only the first opening was a test."
+    return f"Final window, {span}: opened {times}.{warning}"
 
 
 def _ending_tone(reason: DoneReason) -> str:
@@ -204,10 +356,11 @@ def policy_rows(data: ReportData) -> list[dict[str, str]]:
 
 
 def _policy_row(score: PolicyScore) -> dict[str, str]:
-    gap = score.advantage
+    gap, redrawn = score.advantage, score.advantage_redrawn
+    usd_gap, usd_redrawn = score.result_advantage, score.result_advantage_redrawn
     return {
         "policy": figures.title_of(score.policy),
-        "note": "knows the hidden drift; not a rival" if score.policy in ORACLES else "",
+        "note": NOTES.get(score.policy, ""),
         "is_agent": "agent" if score.policy == AGENT else "",
         "rate": _percent(score.pass_rate.value),
         "rate_interval": _interval(score.pass_rate, _percent),
@@ -218,6 +371,11 @@ def _policy_row(score: PolicyScore) -> dict[str, str]:
         "trips": f"{score.n_trips:.1f}",
         "gap": "" if gap is None else _points(gap.value),
         "gap_interval": "" if gap is None else _interval(gap, _points),
+        "gap_redrawn": "" if redrawn is None else _interval(redrawn, _points),
+        "ahead": "" if gap is None or gap.low <= 0 else "ahead",
+        "usd_gap": "" if usd_gap is None else _usd(usd_gap.value),
+        "usd_gap_interval": "" if usd_gap is None else _interval(usd_gap, _usd),
+        "usd_gap_redrawn": "" if usd_redrawn is None else _interval(usd_redrawn, _usd),
     }
 
 
