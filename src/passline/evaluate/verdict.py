@@ -61,6 +61,7 @@ class PolicyScore:
         pass_rate: share of episodes that passed.
         result_usd: mean net result of an episode, USD.
         n_trips: mean round trips an episode.
+        trips_per_day: round trips over the trading days that its accounts lived.
         advantage: agent's pass rate minus this policy's on the same episodes; None for the agent.
         result_advantage: the same of the net result, USD; None for the agent.
         advantage_redrawn: `advantage` with its interval from drawing dates anew.
@@ -71,6 +72,7 @@ class PolicyScore:
     pass_rate: Estimate
     result_usd: Estimate
     n_trips: float
+    trips_per_day: float
     advantage: Estimate | None
     result_advantage: Estimate | None
     advantage_redrawn: Estimate | None = None
@@ -298,6 +300,7 @@ def _score(
         pass_rate=proportion_interval(rows.is_pass, clusters, level=level, is_serial=True),
         result_usd=mean_interval(usd, clusters, level=level, is_serial=True),
         n_trips=float(rows.n_trips.mean()),
+        trips_per_day=float(rows.n_trips.sum() / max(int(rows.n_days.sum()), 1)),
         advantage=versus.get("advantage"),
         result_advantage=versus.get("result_advantage"),
         advantage_redrawn=versus.get("advantage_redrawn"),

@@ -39,7 +39,11 @@ def write_verdict(path: Path, verdict: Verdict) -> None:
 
 def score_to_dict(score: PolicyScore) -> dict[str, Any]:
     """Returns a policy's scores as plain data; estimates that it lacks are left out."""
-    told: dict[str, Any] = {"policy": score.policy, "n_trips": score.n_trips}
+    told: dict[str, Any] = {
+        "policy": score.policy,
+        "n_trips": score.n_trips,
+        "trips_per_day": score.trips_per_day,
+    }
     for name in ESTIMATES:
         estimate: Estimate | None = score.__dict__[name]
         if estimate is not None:

@@ -105,8 +105,9 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "trips": Definition(
         name="Round trips",
-        text="Positions opened and closed again; mean per episode.",
-        unit="round trips per episode",
+        text="Positions opened and closed again; mean per episode, and over the trading days that"
+        " the accounts lived. Random entry is matched to the agent by the day.",
+        unit="round trips per episode, per trading day",
         sample=_FINAL,
     ),
     "mean_r": Definition(

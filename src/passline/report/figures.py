@@ -106,9 +106,7 @@ def advantage_figure(scores: Sequence[PolicyScore], palette: Palette) -> Figure:
     axes.set_ylim(-0.6, len(others) - 0.4)
     axes.set_xlabel("points of pass rate; right of zero the agent is ahead")
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:+.0f}" if value else "0")
-    )
+    axes.xaxis.set_major_formatter(FuncFormatter(_signed_points))
     axes.grid(axis="y", visible=False)
     return figure
 
@@ -162,14 +160,16 @@ def _groups(axes: Axes, dimension: Dimension, palette: Palette) -> None:
 
 
 def _reach(dimension: Dimension) -> float:
-    """Returns how far from zero a panel shows: all means and most intervals; the rest are cut."""
-    told = [net for group in dimension.groups if (net := group.net_usd) is not None]
-    if not told:
-        return 1.0
-    ends = [max(abs(net.low), abs(net.high)) for net in told]
-    finite = [end for end in ends if np.isfinite(end)]
-    widest = float(np.quantile(finite, 0.8)) if finite else 0.0
-    return max(widest, max(abs(net.value) for net in told) * 1.1, 1.0)
+    """Returns how far from zero a panel shows: all means; intervals wider than four are cut."""
+    told = [group for group in dimension.groups if group.net_usd is not None]
+    nets = [group.net_usd for group in told if group.net_usd is not None]
+    ends = [
+        max(abs(group.net_usd.low), abs(group.net_usd.high))
+        for group in told
+        if group.net_usd is not None and not group.is_thin
+    ]
+    mean = max((abs(net.value) for net in nets), default=0.0)
+    return max(min(max(ends, default=0.0), 4 * mean), 1.1 * mean, 1.0)
 
 
 def _signed_points(value: float, _: object) -> str:

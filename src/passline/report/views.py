@@ -369,6 +369,7 @@ def _policy_row(score: PolicyScore) -> dict[str, str]:
         "result": _usd(score.result_usd.value),
         "result_interval": _interval(score.result_usd, _usd),
         "trips": f"{score.n_trips:.1f}",
+        "trips_per_day": f"{score.trips_per_day:.1f} a day",
         "gap": "" if gap is None else _points(gap.value),
         "gap_interval": "" if gap is None else _interval(gap, _points),
         "gap_redrawn": "" if redrawn is None else _interval(redrawn, _points),
@@ -420,7 +421,10 @@ def facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Packages", _join(f"{k} {v}" for k, v in manifest.get("packages", {}).items())),
         ("Trained", _join(_trained(progress))),
         *[(f"Gate of {gate['phase']}", _gate_words(gate)) for gate in progress.get("gates", [])],
-        ("Lineage", _join(f"{_words(k)} {v}" for k, v in manifest.get("lineage", {}).items())),
+        (
+            "Lineage",
+            _join(f"{_words(k)} {_span_of(v)}" for k, v in manifest.get("lineage", {}).items()),
+        ),
         ("Resumed at step", _join(f"{r['step']:,}" for r in manifest.get("resumes", []))),
     ]
     for name, source in manifest.get("data", {}).items():
@@ -483,6 +487,13 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
         else:
             rows.append((f"{prefix}{key}", _listed(value)))
     return rows
+
+
+def _span_of(value: object) -> str:
+    """Returns a value, of a long list its ends."""
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 4:
+        return f"{value[0]} to {value[-1]}, {len(value)} in all"
+    return _listed(value)
 
 
 def _listed(value: object) -> str:
