@@ -163,7 +163,7 @@ def read_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
     if path is not None:
         try:
             plain = tomllib.loads(path.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: not readable as TOML: {error}.") from error
     for name, value in overrides.items():
         if value is None:

@@ -9,6 +9,7 @@ __all__ = [
     "BarsError",
     "CheckpointError",
     "ConfigError",
+    "FillsError",
     "GateNotPassedError",
     "PasslineError",
     "RulebookError",
@@ -25,6 +26,10 @@ class PasslineError(Exception):
 
 class BarsError(PasslineError):
     """A market file, contract or calendar question that cannot be answered as asked."""
+
+
+class FillsError(PasslineError):
+    """A file of executed trades that cannot be read, or that the bars or the clock contradict."""
 
 
 class RulebookError(PasslineError):

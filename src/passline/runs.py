@@ -347,7 +347,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         manifest = tomllib.loads(file.read_text())
     except OSError as error:
         raise RunError(f"{file}: cannot be read ({error.strerror}). Is {path} a run?") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{file}: is not TOML ({error}). Restore it from a copy") from error
     if manifest.get("format") != _FORMAT or manifest.get("status") not in list(RunStatus):
         raise RunError(

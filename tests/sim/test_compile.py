@@ -84,6 +84,22 @@ def test_a_bar_is_tradable_if_it_ends_by_flat_by(
     assert times(bars, id, BarFlag.SESSION_START) == ["01-07 18:00", "01-08 18:00"]
 
 
+@pytest.mark.parametrize(
+    ("minutes", "no_entry", "n_left"),
+    [(1, 0, 0), (1, 1, 1), (1, 5, 5), (5, 5, 1), (15, 5, 0), (15, 15, 1)],
+)
+def test_bars_left_to_close_an_entry_on_after_the_last_allowed_one(
+    minutes: int, no_entry: int, n_left: int
+) -> None:
+    """Where no_entry_minutes are shorter than a bar, the entry's own bar is the FLAT one."""
+    bars = bars_of(*WEEK, minutes=minutes)
+    clock = replace(book(AT_1610).clock, no_entry_minutes=no_entry)
+    compiled = compile_tape(bars, replace(book(AT_1610), clock=clock))
+    decided = np.flatnonzero(where(compiled, BarFlag.CAN_ENTER))[-1]
+    flat = np.flatnonzero(where(compiled, BarFlag.FLAT))[-1]
+    assert flat - (decided + 1) == n_left
+
+
 def test_every_bar_from_the_open_on_may_be_entered() -> None:
     bars = bars_of(*WEEK)
     compiled = compile_tape(bars, book(AT_1659))
@@ -199,6 +215,7 @@ def test_bars_outside_any_session_are_never_tradable() -> None:
     compiled = compile_tape(bars, book(AT_1659))
     stray = compiled.tape.flags[60:62] & (BarFlag.TRADABLE | BarFlag.CAN_ENTER | BarFlag.FLAT)
     assert stray.tolist() == [0, 0]
+    assert times(bars, AT_1659, BarFlag.SESSION_START) == ["01-08 16:00", "01-08 18:00"]
     assert compiled.minutes_to_flat[60:62].tolist() == [0, 0]
 
 

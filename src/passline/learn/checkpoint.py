@@ -133,7 +133,7 @@ def read_checkpoint_info(path: Path) -> CheckpointInfo:
     """
     try:
         content = tomllib.loads(_read(path).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: not readable as TOML: {error}. Use another checkpoint."
         ) from error

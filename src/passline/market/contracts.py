@@ -87,7 +87,7 @@ def find_contract(symbol: str, extra: Path | None = None) -> Contract:
 def _parse(text: str, where: str) -> dict[str, Contract]:
     try:
         facts = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise BarsError(f"{where}: not valid TOML: {error}. Mend the file there.") from error
     _refuse_unknown(facts, TOP_KEYS, where)
     for key in TOP_KEYS[1:]:

@@ -124,14 +124,15 @@ def compile_tape(bars: Bars, rulebook: Rulebook) -> CompiledTape:
     if not is_tradable.any():
         raise SimulationError(
             f"{bars.contract.symbol}: none of {len(bars):,} bars lies in a session of calendar "
-            f"'{bars.contract.calendar}'. Check the time zone the bars were imported with."
+            f"'{bars.contract.calendar}' and ends by the rulebook's flat-by time "
+            f"{rulebook.clock.flat_by:%H:%M} ET. Check the time zone the bars were imported with, "
+            "and that they are shorter than the session."
         )
     no_entry = rulebook.clock.no_entry_minutes * MINUTE_NS
-    starts = np.r_[True, session[1:] != session[:-1]]
     day = sessions.trading_day[session].astype(np.int32)
     is_flat = last_of_group(session, is_tradable)
     flags = np.zeros(len(ts), np.int32)
-    flags[starts] |= BarFlag.SESSION_START
+    flags[first_of_group(session, in_session)] |= BarFlag.SESSION_START
     flags[is_tradable] |= BarFlag.TRADABLE
     flags[is_tradable & (ends + size <= limits - no_entry)] |= BarFlag.CAN_ENTER
     flags[is_flat] |= BarFlag.FLAT
@@ -156,6 +157,12 @@ def next_days(day: I32, is_day_close: NDArray[np.bool_]) -> I32:
     after = np.searchsorted(day, day, side="right")
     other = np.where(after < len(day), day[np.minimum(after, len(day) - 1)], following)
     return np.where(is_day_close, other, following).astype(np.int32)
+
+
+def first_of_group(group: I32, where: NDArray[np.bool_]) -> I64:
+    """Returns the first element of each (rising) group for which `where` holds; int64 [groups]."""
+    index = np.flatnonzero(where)
+    return index[np.r_[True, group[index][1:] != group[index][:-1]]]
 
 
 def last_of_group(group: I32, where: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -139,7 +139,7 @@ def load_phases(path: Path | None = None) -> tuple[Phase, ...]:
     file = path or PHASES_FILE
     try:
         raw = tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{file.name}: not readable as TOML: {error}.") from error
     rows = raw.get("phase")
     if not isinstance(rows, list) or not rows:

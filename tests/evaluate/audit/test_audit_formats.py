@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from passline.errors import BarsError, PasslineError
+from passline.errors import BarsError, FillsError, PasslineError
 from passline.evaluate.audit.cells import find_root
 from passline.evaluate.audit.formats import FORMATS, read_trips
 from passline.evaluate.audit.judge import audit
@@ -121,7 +121,7 @@ def test_tradingview_pairs_rows_and_derives_costs(tmp_path: Path) -> None:
 
 
 def test_tradingview_with_another_contract_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BarsError, match=r"line 4.*97\.20 USD.*Check the contract"):
+    with pytest.raises(FillsError, match=r"line 4.*97\.20 USD.*Check the contract"):
         read_trips(write(tmp_path, TRADINGVIEW), contract="MES", zone="UTC")
 
 
@@ -202,7 +202,7 @@ def test_contract_names(name: str, root: str | None) -> None:
 def test_refusals_name_the_place(
     tmp_path: Path, text: str, options: dict[str, str], message: str
 ) -> None:
-    with pytest.raises(BarsError, match=message):
+    with pytest.raises((BarsError, FillsError), match=message):
         read_trips(write(tmp_path, text), **options)
 
 
@@ -212,7 +212,7 @@ def test_ambiguous_dates_are_refused_until_told(tmp_path: Path) -> None:
         "5601\n"
     )
     path = write(tmp_path, text)
-    with pytest.raises(BarsError, match="--date-order"):
+    with pytest.raises(FillsError, match="--date-order"):
         read_trips(path, zone="UTC")
     months = {
         order: str(
@@ -224,11 +224,11 @@ def test_ambiguous_dates_are_refused_until_told(tmp_path: Path) -> None:
 
 
 def test_unreadable_files(tmp_path: Path) -> None:
-    with pytest.raises(BarsError, match="cannot be read"):
+    with pytest.raises(FillsError, match="cannot be read"):
         read_trips(tmp_path / "none.csv")
-    with pytest.raises(BarsError, match="not a text file"):
+    with pytest.raises(FillsError, match="not a text file"):
         read_trips(write(tmp_path, "\x00\x01\x02"))
-    with pytest.raises(BarsError, match="line 2 has 3 cells and the header 2"):
+    with pytest.raises(FillsError, match="line 2 has 3 cells and the header 2"):
         read_trips(write(tmp_path, "time,price\n1,2,3\n"))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from passline.errors import BarsError
+from passline.errors import FillsError
 from passline.evaluate.audit.account import tier_at
 from passline.evaluate.audit.judge import Audit, audit, audit_books
 from passline.evaluate.audit.timeline import build_timeline
@@ -320,13 +320,13 @@ def test_an_exit_stamped_with_its_bar_may_have_lived_through_it() -> None:
 def test_bars_of_another_price_are_refused() -> None:
     bars = tape("2025-05-05", "10:00", [(21_000, 21_001, 20_999, 21_000)] * 40)
     rows = [trade("2025-05-05", f"10:{m:02d}", f"10:{m:02d}:40", 0) for m in range(0, 30, 2)]
-    with pytest.raises(BarsError, match=r"30 of 30 fills do not lie in their bar"):
+    with pytest.raises(FillsError, match=r"30 of 30 fills do not lie in their bar"):
         audit(trips(*rows), COMBINE, bars={"ES": bars})
 
 
 def test_another_clock_is_refused() -> None:
     rows = [trade("2025-05-05", f"17:{m:02d}", f"17:{m:02d}:40", 0) for m in range(0, 30, 2)]
-    with pytest.raises(BarsError, match=r"begin while the exchange is closed.*--tz"):
+    with pytest.raises(FillsError, match=r"begin while the exchange is closed.*--tz"):
         audit(trips(*rows), COMBINE)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from passline.errors import BarsError
+from passline.errors import FillsError
 from passline.market.contract import Contract
 from passline.market.load.times import detect_time
 from passline.market.load.zones import check_zone, local_to_utc
@@ -77,7 +77,7 @@ class Sheet:
         """Returns the first column that has one of these names, or refuses the file."""
         found = self.find(*names)
         if found is None:
-            raise BarsError(
+            raise FillsError(
                 f"{self.name}: no column '{names[0]}'. Its columns: {', '.join(self.header)}."
             )
         return found
@@ -97,11 +97,11 @@ class Sheet:
             is_comma_decimal=self.is_comma_decimal,
         )
 
-    def fail(self, row: int, column: int, allowed: str) -> BarsError:
+    def fail(self, row: int, column: int, allowed: str) -> FillsError:
         """Returns the refusal of one cell."""
         found = self.rows[row][column]
         shown = found if len(found) <= 60 else f"{found[:57]}..."
-        return BarsError(
+        return FillsError(
             f"{self.name}: line {self.lines[row]}, column '{self.header[column]}': was '{shown}'; "
             f"it must be {allowed}."
         )
@@ -160,7 +160,7 @@ class Sheet:
         spec = detect_time(cells, day_first=day_first)
         name = self.header[column]
         if isinstance(spec, str):
-            raise BarsError(
+            raise FillsError(
                 f"{self.name}: column '{name}': {spec}; or say the order with --date-order mdy or "
                 "--date-order dmy."
             )
@@ -171,7 +171,7 @@ class Sheet:
         stamps = wall.to_numpy().astype(np.int64)
         if not spec.is_utc:
             if zone is None:
-                raise BarsError(
+                raise FillsError(
                     f"{self.name}: the times of column '{name}' name no zone. Say whose clock "
                     "they are with --tz, such as --tz America/New_York or --tz UTC."
                 )
@@ -197,33 +197,35 @@ def read_sheet(path: Path) -> Sheet:
     """Reads a CSV file: comma, semicolon or tab, with a header in its first filled line.
 
     Raises:
-        BarsError: it cannot be read, holds no rows, or a row has more cells than the header.
+        FillsError: it cannot be read, holds no rows, or a row has more cells than the header.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise BarsError(f"{path.name}: larger than {MAX_BYTES // 10**6} MB; split the file.")
+            raise FillsError(f"{path.name}: larger than {MAX_BYTES // 10**6} MB; split the file.")
         data = path.read_bytes()
     except OSError as error:
         reason = (error.strerror or "not readable").lower()
-        raise BarsError(f"{path}: cannot be read ({reason}). Give a CSV file of trades.") from error
+        raise FillsError(
+            f"{path}: cannot be read ({reason}). Give a CSV file of trades."
+        ) from error
     text = _decode(data, path.name)
     first = next((line for line in text.splitlines() if line.strip()), "")
     mark = max((",", ";", "\t"), key=first.count)
     try:
         table = list(csv.reader(io.StringIO(text, newline=""), delimiter=mark))
     except csv.Error as error:
-        raise BarsError(f"{path.name}: not a CSV file ({error}). Export it again.") from error
+        raise FillsError(f"{path.name}: not a CSV file ({error}). Export it again.") from error
     numbered = [(n, [c.strip() for c in row]) for n, row in enumerate(table, 1)]
     numbered = [(n, row) for n, row in numbered if any(row)]
     if len(numbered) < 2:
-        raise BarsError(f"{path.name}: no rows of trades below a header. Export it again.")
+        raise FillsError(f"{path.name}: no rows of trades below a header. Export it again.")
     if len(numbered) > MAX_ROWS:
-        raise BarsError(f"{path.name}: {len(numbered):,} rows; at most {MAX_ROWS:,} are read.")
+        raise FillsError(f"{path.name}: {len(numbered):,} rows; at most {MAX_ROWS:,} are read.")
     header = tuple(re.sub(r"\s+", " ", cell).lower() for cell in numbered[0][1])
     rows = []
     for line, row in numbered[1:]:
         if any(row[len(header) :]):
-            raise BarsError(
+            raise FillsError(
                 f"{path.name}: line {line} has {len(row)} cells and the header {len(header)}. "
                 "Quote cells that hold the separator, or export the file again."
             )
@@ -249,7 +251,7 @@ def _decode(data: bytes, name: str) -> str:
             continue
         if "\x00" not in text:
             return text
-    raise BarsError(f"{name}: not a text file. Export the trades as CSV.")
+    raise FillsError(f"{name}: not a text file. Export the trades as CSV.")
 
 
 def _has_comma_decimals(rows: Sequence[tuple[str, ...]]) -> bool:

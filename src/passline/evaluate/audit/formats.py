@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from passline.errors import BarsError
+from passline.errors import FillsError
 from passline.evaluate.audit.cells import Sheet, read_sheet
 from passline.evaluate.audit.rows import DATE_ORDERS, Source
 from passline.evaluate.audit.trips import Trips
@@ -71,12 +71,12 @@ def read_trips(
         The closed trades and the name of the format.
 
     Raises:
-        BarsError: naming the file, the line and what to do.
+        FillsError: naming the file, the line and what to do.
     """
     sheet = read_sheet(path)
     chosen = _choose(sheet, format)
     if date_order not in DATE_ORDERS:
-        raise BarsError(f"date order was '{date_order}'; it must be mdy or dmy.")
+        raise FillsError(f"date order was '{date_order}'; it must be mdy or dmy.")
     source = Source(
         contract=find_contract(contract) if contract else None,
         zone=zone,
@@ -85,7 +85,7 @@ def read_trips(
     )
     trips = chosen.read(_one_account(sheet, source), source)
     if not len(trips):
-        raise BarsError(f"{sheet.name}: no closed trade was found in {len(sheet):,} rows.")
+        raise FillsError(f"{sheet.name}: no closed trade was found in {len(sheet):,} rows.")
     return trips, chosen.name
 
 
@@ -93,14 +93,14 @@ def _choose(sheet: Sheet, name: str | None) -> Format:
     known = ", ".join(FORMATS)
     if name is not None:
         if name not in FORMATS:
-            raise BarsError(f"format was '{name}'; known formats: {known}.")
+            raise FillsError(f"format was '{name}'; known formats: {known}.")
         chosen = FORMATS[name]
         for names in chosen.needs:
             sheet.need(*names)
         return chosen
     fitting = [item for item in FORMATS.values() if item.fits(sheet)]
     if not fitting:
-        raise BarsError(
+        raise FillsError(
             f"{sheet.name}: the columns {', '.join(sheet.header[:12])} are those of no known "
             f"export. Known formats: {known}; docs/audit.md lists the columns of `generic`."
         )
@@ -114,12 +114,12 @@ def _one_account(sheet: Sheet, source: Source) -> Sheet:
     accounts = sorted(set(sheet.column(column)))
     if source.account is not None:
         if source.account not in accounts:
-            raise BarsError(
+            raise FillsError(
                 f"{sheet.name}: no account '{source.account}'. Its accounts: {_few(accounts)}."
             )
         return sheet.keep([cell == source.account for cell in sheet.column(column)])
     if len(accounts) > 1:
-        raise BarsError(
+        raise FillsError(
             f"{sheet.name}: trades of {len(accounts)} accounts ({_few(accounts)}). A verdict is on "
             "one account; choose it with --account."
         )

@@ -130,7 +130,7 @@ def audit(trips: Trips, book: Rulebook, *, bars: Mapping[str, Bars] | None = Non
         bars: tapes by contract symbol.
 
     Raises:
-        BarsError: the times or the bars do not fit the trades.
+        FillsError: the times or the bars do not fit the trades.
     """
     return audit_books(trips, [book], bars=bars)[0]
 

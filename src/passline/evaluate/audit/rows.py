@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from passline.errors import BarsError
+from passline.errors import FillsError
 from passline.evaluate.audit.cells import Sheet, find_root
 from passline.evaluate.audit.trips import UNKNOWN, Fill, Trips, match_fills
 from passline.market.contract import Contract
@@ -56,11 +56,11 @@ def contract_of(sheet: Sheet, row: int, column: int | None, source: Source) -> C
     """Returns the contract that a row names, or the user's where the file names none.
 
     Raises:
-        BarsError: no contract is known, or the row names another than the user.
+        FillsError: no contract is known, or the row names another than the user.
     """
     if column is None:
         if source.contract is None:
-            raise BarsError(
+            raise FillsError(
                 f"{sheet.name}: the file names no contract. Say which with --contract, such as "
                 "--contract ES."
             )
@@ -107,11 +107,11 @@ class Rows:
         """Returns the table in order of entry.
 
         Raises:
-            BarsError: a trade ends before it begins.
+            FillsError: a trade ends before it begins.
         """
         for row, line in zip(self.rows, self.lines, strict=True):
             if row[1] < row[0]:
-                raise BarsError(
+                raise FillsError(
                     f"{name}: line {line}: the trade ends before it begins. Mend the times."
                 )
         table = np.asarray(self.rows, np.int64).reshape(len(self.rows), 13)
@@ -140,7 +140,7 @@ def check_profit(
     """Refuses a profit that is neither the prices' nor that less the costs."""
     told = sheet.mills(row, column)
     if min(abs(told - gross), abs(told - gross + max(cost, 0))) > _ROUNDING_MILLS:
-        raise BarsError(
+        raise FillsError(
             f"{sheet.name}: line {sheet.lines[row]}, column '{sheet.header[column]}': was "
             f"{told / 1000:,.2f} USD, but the prices make {gross / 1000:,.2f} before and "
             f"{(gross - max(cost, 0)) / 1000:,.2f} after costs with {contract.symbol} at "

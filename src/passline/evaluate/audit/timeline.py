@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from passline.errors import BarsError
+from passline.errors import FillsError
 from passline.evaluate.audit.trips import Trips
 from passline.market.bars import Bars
 from passline.market.calendar import load_calendar
@@ -111,8 +111,8 @@ def build_timeline(trips: Trips, bars: Mapping[str, Bars] | None = None) -> Time
         bars: tapes by contract symbol; trades of other contracts use their excursions.
 
     Raises:
-        BarsError: most trades lie outside the exchange's hours (a wrong time zone), or the fills do
-            not lie within the bars (another contract, another zone, adjusted prices).
+        FillsError: most trades lie outside the exchange's hours (a wrong time zone), or the fills
+            do not lie within the bars (another contract, another zone, adjusted prices).
     """
     check_hours(trips)
     entry_day, exit_day = trip_days(trips)
@@ -164,7 +164,7 @@ def check_hours(trips: Trips) -> None:
     """Refuses trades of which many begin while the exchange is closed: their zone is wrong.
 
     Raises:
-        BarsError: more than one entry in twenty lies outside the sessions.
+        FillsError: more than one entry in twenty lies outside the sessions.
     """
     n_closed, first = 0, -1
     for lane, contract in enumerate(trips.contracts):
@@ -174,7 +174,7 @@ def check_hours(trips: Trips) -> None:
         if first < 0 and is_closed.any():
             first = int(times[is_closed][0])
     if n_closed > max(_LARGEST_CLOSED_SHARE * len(trips), 1):
-        raise BarsError(
+        raise FillsError(
             f"{n_closed:,} of {len(trips):,} trades begin while the exchange is closed, the first "
             f"at {eastern_text(first)}. The times are of another clock; name it with --tz."
         )
@@ -184,7 +184,7 @@ def check_bars(trips: Trips, tape: Bars) -> None:
     """Refuses bars that the fills do not lie in.
 
     Raises:
-        BarsError: more than one fill in twenty lies more than 4 ticks outside its bar.
+        FillsError: more than one fill in twenty lies more than 4 ticks outside its bar.
     """
     times = np.concatenate([trips.entry_ns, trips.exit_ns])
     prices = np.concatenate([trips.entry_ticks, trips.exit_ticks])
@@ -195,7 +195,7 @@ def check_bars(trips: Trips, tape: Bars) -> None:
     if is_off.sum() > max(_LARGEST_OFF_SHARE * is_inside.sum(), 1):
         at = int(np.flatnonzero(is_off)[0])
         size = trips.contracts[int(trips.contract[0])].tick_size
-        raise BarsError(
+        raise FillsError(
             f"{int(is_off.sum()):,} of {int(is_inside.sum()):,} fills do not lie in their bar; "
             f"first at {eastern_text(int(times[at]))}: filled at {prices[at] * size}, the bar "
             f"{tape.low[index[at]] * size} to {tape.high[index[at]] * size}. The bars are of "

@@ -5,7 +5,7 @@ Columns are those of the vendors' own files; docs/audit.md lists them.
 
 from dataclasses import replace
 
-from passline.errors import BarsError
+from passline.errors import FillsError
 from passline.evaluate.audit.cells import Sheet
 from passline.evaluate.audit.rows import (
     Rows,
@@ -137,7 +137,7 @@ def read_tradingview(sheet: Sheet, source: Source) -> Trips:
     price = sheet.starting("price")
     qty = sheet.need("size (qty)", "position size (qty)", "contracts", "qty", "quantity")
     if price is None:
-        raise BarsError(f"{sheet.name}: no column of prices. Export the List of trades again.")
+        raise FillsError(f"{sheet.name}: no column of prices. Export the List of trades again.")
     profit = sheet.starting("net p&l", "net pnl", "net profit", "profit")
     adverse = sheet.starting("adverse excursion", "drawdown")
     favorable = sheet.starting("favorable excursion", "run-up")

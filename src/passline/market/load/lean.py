@@ -10,6 +10,7 @@ import polars as pl
 
 from passline.errors import BarsError
 from passline.market.load.chunks import Chunk, Source
+from passline.market.load.damage import ARCHIVE_ERRORS, TABLE_ERRORS
 from passline.market.load.months import MONTH_LETTERS
 from passline.market.load.peek import Peek
 
@@ -62,8 +63,8 @@ def _read_member(archive: zipfile.ZipFile, match: re.Match[str], name: str) -> C
         table = table.with_columns(
             pl.col("ms").cast(pl.Int64), *(pl.col(cell).cast(pl.Float64) for cell in cells)
         )
-    except (pl.exceptions.PolarsError, zipfile.BadZipFile, OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
+    except (*ARCHIVE_ERRORS, *TABLE_ERRORS, ValueError) as error:
+        first = (str(error) or type(error).__name__).splitlines()[0]
         raise BarsError(f"{name}: {member} could not be read: {first}") from None
     try:
         midnight = datetime.strptime(match["day"], "%Y%m%d").replace(tzinfo=UTC)

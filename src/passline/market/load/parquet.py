@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from passline.errors import BarsError
 from passline.market.bars import Bars
 from passline.market.contract import Contract
+from passline.market.load.damage import TABLE_ERRORS
 
 __all__ = ["METADATA_KEY", "is_passline_file", "read_bars", "write_bars"]
 
@@ -130,7 +131,7 @@ def is_passline_file(path: Path) -> bool:
     """Says whether a Parquet file carries passline's metadata."""
     try:
         return METADATA_KEY in pl.read_parquet_metadata(path)
-    except (OSError, pl.exceptions.PolarsError):
+    except TABLE_ERRORS:
         return False
 
 
@@ -141,7 +142,7 @@ def _read_metadata(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             is_parquet = file.read(4) == b"PAR1"
         text = pl.read_parquet_metadata(path).get(METADATA_KEY) if is_parquet else None
-    except (OSError, pl.exceptions.PolarsError):
+    except TABLE_ERRORS:
         text = None
     if text is None:
         raise BarsError(
@@ -156,7 +157,7 @@ def _read_metadata(path: Path) -> dict[str, Any]:
                 "Import the source file again: passline data import"
             )
         return dict(facts)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise BarsError(
             f"{path.name}: the passline metadata is damaged. Import the source file again: "
             "passline data import"
@@ -208,7 +209,7 @@ def read_bars(path: Path) -> Bars:
             provenance=facts["provenance"],
             **_arrays(table, contract, expiries),
         )
-    except (pl.exceptions.PolarsError, OSError, ValueError, KeyError, TypeError, ArithmeticError):
+    except (*TABLE_ERRORS, ValueError, KeyError, TypeError, ArithmeticError):
         raise BarsError(
             f"{path.name}: the columns do not fit passline's bar file. Import the source file "
             "again: passline data import"

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from passline.errors import BarsError
+from passline.market.load.damage import ARCHIVE_ERRORS, TABLE_ERRORS
 
 __all__ = ["Layout", "Peek", "container", "look", "plain_text", "sniff_layout"]
 
@@ -134,7 +135,7 @@ def plain_text(path: Path) -> Iterator[tuple[Path, str]]:
         target = Path(folder) / "plain"
         try:
             _unpack(path, kind, target)
-        except (OSError, EOFError, zipfile.BadZipFile, UnicodeError, pl.exceptions.PolarsError):
+        except (*ARCHIVE_ERRORS, *TABLE_ERRORS):
             raise BarsError(f"{path.name}: the {kind} file is damaged. Fetch it again") from None
         yield target, container(target)
 
@@ -239,7 +240,7 @@ def look(path: Path, name: str, kind: str) -> Peek:
     if kind == "parquet":
         try:
             schema = tuple(pl.read_parquet_schema(path).items())
-        except (pl.exceptions.PolarsError, OSError):
+        except TABLE_ERRORS:
             raise BarsError(f"{name}: the Parquet file is damaged. Fetch it again") from None
         return replace(peek, schema=schema)
     if kind == "zip":

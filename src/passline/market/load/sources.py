@@ -6,6 +6,7 @@ import polars as pl
 
 from passline.errors import BarsError
 from passline.market.load.chunks import Source
+from passline.market.load.damage import TABLE_ERRORS
 from passline.market.load.dbn import open_dbn
 from passline.market.load.formats import Format
 from passline.market.load.lean import open_lean
@@ -37,7 +38,7 @@ def _open_json(peek: Peek, known: Format, columns: Mapping[str, str] | None) -> 
     try:
         frame = pl.scan_ndjson(peek.path)
         schema = frame.collect_schema()
-    except (pl.exceptions.PolarsError, OSError):
+    except TABLE_ERRORS:
         raise BarsError(
             f"{peek.name}: not JSON lines (one object a line), the form in which Databento writes "
             "JSON"

@@ -11,6 +11,7 @@ import polars as pl
 from passline.errors import BarsError
 from passline.market.load.chunks import Chunk, Source
 from passline.market.load.columns import Roles, assign_roles
+from passline.market.load.damage import TABLE_ERRORS
 from passline.market.load.formats import Format
 from passline.market.load.peek import Peek
 from passline.market.load.times import TimeSpec, detect_time, time_of_dtype
@@ -67,7 +68,7 @@ def open_frame(
         else:
             largest = sample.max() if dtype.is_integer() else 0
             spec = time_of_dtype(dtype, largest if isinstance(largest, int) else 0)
-    except (pl.exceptions.PolarsError, OSError):
+    except TABLE_ERRORS:
         raise BarsError(f"{peek.name}: the file is damaged. Fetch it again") from None
     if isinstance(spec, str):
         raise BarsError(f"{peek.name}: {spec}")
@@ -84,7 +85,7 @@ def open_frame(
     def chunks() -> Iterator[Chunk]:
         try:
             yield from _stream(table, roles, 1, known.price_scale if is_whole else 1)
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except TABLE_ERRORS as error:
             first = str(error).splitlines()[0]
             raise BarsError(f"{peek.name}: the table could not be read: {first}") from None
 

@@ -14,6 +14,7 @@ import polars as pl
 from passline.errors import BarsError
 from passline.market.load.chunks import Chunk, Source
 from passline.market.load.columns import Roles, assign_roles
+from passline.market.load.damage import TABLE_ERRORS
 from passline.market.load.formats import Format
 from passline.market.load.peek import CONFLICT_MARKS, Layout, Peek, conflict_message
 from passline.market.load.tables import PRICES, require_roles, time_spec, to_chunk
@@ -90,7 +91,7 @@ def open_text(peek: Peek, known: Format, columns: Mapping[str, str] | None) -> S
                     raise BarsError(_unread(peek, layout, roles, rows))
                 yield chunk
                 row += len(table)
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except TABLE_ERRORS as error:
             raise BarsError(_diagnose(peek, layout, roles, str(error))) from None
 
     return Source(

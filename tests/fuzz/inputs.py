@@ -1,0 +1,344 @@
+"""Everything that reads a stranger's file, as one function of bytes each, with sound examples.
+
+A target writes the bytes into an empty folder and hands the file to its reader. It may refuse them
+with one of our errors and nothing else; it may not hang; and what it refuses leaves no file behind.
+The commands must end with 0, 2 or 3, say a refusal in one line on stderr and nothing on stdout,
+and print whole JSON otherwise.
+"""
+
+import contextlib
+import gzip
+import io
+import json
+import signal
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from passline.cli import main
+from passline.config import read_config
+from passline.errors import PasslineError
+from passline.evaluate.audit.formats import read_trips
+from passline.evaluate.audit.judge import audit
+from passline.evaluate.signals import read_signals
+from passline.learn.checkpoint import read_checkpoint_info
+from passline.market.bars import Bars
+from passline.market.contracts import find_contract, load_contracts
+from passline.market.load import import_bars, read_bars, write_bars
+from passline.rulebook.catalog import load_rulebook
+from passline.runs import list_runs, open_run
+from passline.task.phases import PHASES_FILE, load_phases
+
+__all__ = ["TARGETS", "Target", "check"]
+
+LIMIT_S = 20
+"""A target that has not ended after so long hangs."""
+BOOK = """
+firm = "Mine"
+plan = "Test"
+size = 50_000
+stage = "evaluation"
+platform = "desk"
+start_balance = 50_000
+as_of = 2026-11-01
+confidence = "low"
+source = "a letter"
+[automation]
+policy = "allowed"
+[drawdown]
+trail = "intraday"
+allowance = 2000
+lock_trigger = 52_000
+lock_level = 50_000
+[target]
+profit = 3000
+[daily_limit]
+kind = "soft"
+amount = 1000
+[[tiers]]
+from_profit = 0
+minis = 5
+[[consistency]]
+scope = "pass"
+best_day = 0.55
+[clock]
+flat_by = "16:59"
+[platforms.other.drawdown]
+allowance = 1_500
+"""
+SIGNALS = (
+    "time,action,qty,stop_ticks,target_ticks\n"
+    "2025-01-06T14:31:00Z,long,1,20,40\n2025-01-06T14:33:00Z,trail_on,,,\n"
+    "2025-01-06T14:35:00+00:00,close,,,\n2025-01-06T14:36:00Z,short,2,8,\n"
+)
+TRADES = (
+    "Trade number,Instrument,Account,Strategy,Market pos.,Qty,Entry price,Exit price,Entry time,"
+    "Exit time,Entry name,Exit name,Profit,Cum. net profit,Commission,MAE,MFE,ETD,Bars,\n"
+    "1,MNQ 06-25,Sim101,,Long,2,20000.25,20010.25,3/12/2025 9:31:00 AM,3/12/2025 9:45:30 AM,Entry,"
+    "Target,$37.92,$37.92,$2.08,$15.00,$44.00,$4.00,15,\n"
+)
+FILLS = (
+    "_timestamp,_action,_qty,_price,Fill ID,Timestamp,B/S,Quantity,Price,Contract,commission\n"
+    "2025-05-06 13:40:00.500Z,0,2,5600.25,1,05/06/2025 15:40:00, Buy,2,5600.25,ESM5,2.80\n"
+    "2025-05-06 13:45:10.000Z,1,2,5601.50,3,05/06/2025 15:45:10, Sell,2,5601.50,ESM5,2.80\n"
+)
+GENERIC = "time,symbol,side,qty,price\n2025-05-06T13:40:00Z,ES,buy,1,5600.25\n"
+GENERIC += "2025-05-06T13:45:00Z,ES,sell,1,5601.25\n"
+CONTRACT = """
+as_of = 2026-10-06
+[source]
+mine = "a letter"
+[contract.XX]
+name = "Mine"
+exchange = "CME"
+tick_size = "0.25"
+tick_usd = "12.50"
+point_usd = "50"
+size_units = 10
+calendar = "equity"
+commission_usd = "1.99"
+slippage_ticks = 1
+source = ["mine"]
+"""
+SETTINGS = """
+[market]
+strength = 1.0
+[slices]
+test_days = 40
+[ppo]
+learning_rate = 0.0003
+n_lanes = 64
+"""
+RUN_ID = "20260101T000000Z-mine-abcdef"
+RUN = 'format = 1\nstatus = "finished"\ncommand = "train"\n[config]\na = 1\n'
+CHECKPOINT = 'format = 1\ntensors = "a.safetensors"\nsha256 = "00"\n[meta]\nstep = 1\n'
+
+
+class Target(NamedTuple):
+    """A reader of strangers' files.
+
+    Attributes:
+        name: of the file that is written; its ending may matter.
+        seeds: sound files.
+        read: takes the path of the file in a folder of its own; raises only our errors.
+    """
+
+    name: str
+    seeds: tuple[bytes, ...]
+    read: Callable[[Path], None]
+
+
+class BrokenReaderError(AssertionError):
+    """A reader did what no reader may do."""
+
+
+@contextlib.contextmanager
+def bounded(seconds: int) -> Iterator[None]:
+    """Ends a hanging block with an error (main thread of a POSIX system)."""
+
+    def stop(*_: object) -> None:
+        raise BrokenReaderError(f"not ended after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def check(target: Target, data: bytes) -> str:
+    """Hands data to a target in an empty folder; returns "read" or the refusal.
+
+    Raises:
+        BrokenReaderError: it hung, left files behind a refusal, or a command ended as none may.
+    """
+    with tempfile.TemporaryDirectory() as folder, bounded(LIMIT_S):
+        path = Path(folder) / target.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        before = files_of(folder)
+        try:
+            target.read(path)
+        except PasslineError as error:
+            if files_of(folder) != before:
+                raise BrokenReaderError(
+                    f"left {files_of(folder) - before} behind: {error}"
+                ) from error
+            if not str(error).strip():
+                raise BrokenReaderError("refused without a word") from error
+            return str(error)
+        return "read"
+
+
+def files_of(folder: str) -> set[str]:
+    return {str(path.relative_to(folder)) for path in Path(folder).rglob("*")}
+
+
+def run_command(*arguments: object) -> None:
+    """Runs the program and checks how it ended."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as ended:
+            code = ended.code
+    printed, told = out.getvalue(), err.getvalue()
+    if code not in (0, 2, 3):
+        raise BrokenReaderError(f"exit code {code}: {told}")
+    if code == 0:
+        json.loads(printed)
+    elif code == 2 and (printed or told.count("\n") != 1 or "Traceback" in told):
+        raise BrokenReaderError(f"a refusal said {told!r} and printed {printed[:200]!r}")
+
+
+# Sound examples.
+
+
+def bar_rows(separator: str = ",", pattern: str = "2025-01-06 15:{:02d}:00") -> str:
+    return "".join(
+        separator.join((pattern.format(m), "5000", "5001.25", "4999", "5000.5", "10")) + "\n"
+        for m in range(30)
+    )
+
+
+def bar_files() -> tuple[bytes, ...]:
+    named = "time,open,high,low,close,volume\n" + bar_rows()
+    monthly = "time,open,high,low,close,volume,symbol\n" + bar_rows().replace("\n", ",ESH5\n")
+    ninja = bar_rows(";", "20250106 15{:02d}00")
+    epoch = "time,open,high,low,close,volume\n" + "".join(
+        f"{1736175600 + 60 * m},5000,5001,4999,5000,3\n" for m in range(30)
+    )
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as members:
+        members.writestr("es.csv", named)
+    texts = (named, monthly, ninja, epoch)
+    return (*(text.encode() for text in texts), gzip.compress(named.encode()), archive.getvalue())
+
+
+def tick_file() -> bytes:
+    rows = (f"2025-01-06 15:{s // 60:02d}:{s % 60:02d},5000.25,1\n" for s in range(0, 600, 7))
+    return ("time,price,volume\n" + "".join(rows)).encode()
+
+
+@cache
+def sound_bars() -> bytes:
+    """Ten quiet minutes of ES as passline writes them."""
+    with tempfile.TemporaryDirectory() as folder:
+        ticks = np.full(10, 20_000, np.int32)
+        bars = Bars(
+            contract=find_contract("ES"),
+            bar_ns=60 * 10**9,
+            ts=1_736_173_800 * 10**9 + np.arange(10, dtype=np.int64) * 60 * 10**9,
+            open=ticks,
+            high=ticks + 2,
+            low=ticks - 2,
+            close=ticks,
+            volume=np.ones(10, np.int64),
+            expiry=np.zeros(10, np.int16),
+        )
+        path = Path(folder) / "es.parquet"
+        write_bars(bars, path)
+        return path.read_bytes()
+
+
+@contextlib.contextmanager
+def beside(**files: bytes) -> Iterator[dict[str, Path]]:
+    """Sound files in a folder of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {name: Path(folder) / name.replace("_", ".") for name in files}
+        for name, data in files.items():
+            paths[name].write_bytes(data)
+        yield paths
+
+
+# Targets.
+
+
+def read_market_file(path: Path, bar: str | None = None) -> None:
+    out = path.with_suffix(".out.parquet")
+    import_bars(path, contract=find_contract("ES"), out=out, tz="UTC", bar=bar)
+    out.unlink()
+
+
+def read_ticks(path: Path) -> None:
+    read_market_file(path, "1m")
+
+
+def read_fills(path: Path) -> None:
+    trips, _ = read_trips(path, zone="UTC")
+    json.dumps(audit(trips, load_rulebook("topstep-combine-50k")).to_dict(), allow_nan=False)
+
+
+def read_settings(path: Path) -> None:
+    read_config(path, {})
+
+
+def read_run(path: Path) -> None:
+    open_run(path.parent)
+    list_runs(path.parent.parent)
+
+
+def play_signals(path: Path) -> None:
+    with beside(es_parquet=sound_bars()) as files:
+        book = "topstep-combine-50k"
+        bars = files["es_parquet"]
+        run_command("play", "--bars", bars, "--signals", path, "--rulebook", book, "--json")
+
+
+def play_bars(path: Path) -> None:
+    with beside(S_csv=SIGNALS.encode()) as files:
+        book, signals = "topstep-combine-50k", files["S_csv"]
+        run_command("play", "--bars", path, "--signals", signals, "--rulebook", book, "--json")
+
+
+def play_book(path: Path) -> None:
+    with beside(S_csv=SIGNALS.encode(), es_parquet=sound_bars()) as files:
+        bars, signals = files["es_parquet"], files["S_csv"]
+        run_command("play", "--bars", bars, "--signals", signals, "--rulebook", path, "--json")
+
+
+def audit_fills(path: Path) -> None:
+    book = "apex-eod-50k"
+    run_command("audit", path, "--rulebook", book, "--tz", "UTC", "--json")
+
+
+def audit_book(path: Path) -> None:
+    with beside(fills_csv=FILLS.encode()) as files:
+        run_command("audit", files["fills_csv"], "--rulebook", path, "--json")
+
+
+SOUND_TRADES = tuple(text.encode() for text in (TRADES, FILLS, GENERIC))
+TARGETS: dict[str, Target] = {
+    "bars": Target("es.csv", bar_files(), read_market_file),
+    "ticks": Target("es.csv", (tick_file(),), read_ticks),
+    "bar file": Target("es.parquet", (sound_bars(),), lambda path: void(read_bars(path))),
+    "rulebook": Target("mine.toml", (BOOK.encode(),), lambda path: void(load_rulebook(str(path)))),
+    "contracts": Target("mine.toml", (CONTRACT.encode(),), lambda path: void(load_contracts(path))),
+    "phases": Target(
+        "phases.toml", (PHASES_FILE.read_bytes(),), lambda path: void(load_phases(path))
+    ),
+    "settings": Target("train.toml", (SETTINGS.encode(),), read_settings),
+    "run": Target(f"{RUN_ID}/run.toml", (RUN.encode(),), read_run),
+    "checkpoint": Target(
+        "a.toml", (CHECKPOINT.encode(),), lambda path: void(read_checkpoint_info(path))
+    ),
+    "signals": Target("S.csv", (SIGNALS.encode(),), lambda path: void(read_signals(path))),
+    "fills": Target("fills.csv", SOUND_TRADES, read_fills),
+    "play signals": Target("S.csv", (SIGNALS.encode(),), play_signals),
+    "play bars": Target("es.parquet", (sound_bars(),), play_bars),
+    "play rulebook": Target("mine.toml", (BOOK.encode(),), play_book),
+    "audit fills": Target("fills.csv", SOUND_TRADES, audit_fills),
+    "audit rulebook": Target("mine.toml", (BOOK.encode(),), audit_book),
+}
+
+
+def void(value: Any) -> None:
+    """Drops a value."""
+    del value
