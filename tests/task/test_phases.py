@@ -43,11 +43,11 @@ def test_the_built_in_curriculum_is_entry_manage_account() -> None:
         ("sizes = [1]", "sizes = [0]", "sizes was [0]; allowed: 1 to 3"),
         ("sizes = [1]", "sizes = []", "sizes was []; allowed: 1 to 3"),
         ("sizes = [1]", "sizes = [4]", "sizes was [4]; allowed: 1 to 3"),
-        ("budget_share = 0.40", "budget_share = 0", "budget_share was 0; it must be above 0"),
-        ("budget_share = 0.40", "", "missing keys ['budget_share']"),
-        ("budget_share = 0.40", 'budget_share = "x"', "'>' not supported"),
-        ("gamma = 0.99\n", "gamma = 1.5\n", "gamma was 1.5; allowed: above 0 to 1"),
-        ("gamma = 0.99\n", "gamma = 0.99\nlr = 1\n", "unknown keys ['lr']"),
+        ("budget_share = 0.30", "budget_share = 0", "budget_share was 0; it must be above 0"),
+        ("budget_share = 0.30", "", "missing keys ['budget_share']"),
+        ("budget_share = 0.30", 'budget_share = "x"', "'>' not supported"),
+        ("gamma = 0.995\n", "gamma = 1.5\n", "gamma was 1.5; allowed: above 0 to 1"),
+        ("gamma = 0.995\n", "gamma = 0.995\nlr = 1\n", "unknown keys ['lr']"),
         ("entropy = [0.01, 0.001]", "entropy = [0.01]", "entropy was [0.01]; it needs two"),
         ("entropy = [0.01, 0.001]", "entropy = [0.01, -1.0]", "entropy was [0.01, -1.0]"),
         ("trip_r = 1.0", "sharpe = 1.0", "reward: unknown sharpe. Known: breach, equity"),
@@ -95,7 +95,7 @@ def test_files_without_phases_are_refused(tmp_path: Path, text: str, message: st
 
 
 def test_an_episode_kind_that_is_no_table_is_refused(tmp_path: Path) -> None:
-    first = TEXT[: TEXT.index("[[phase.mix]]")].replace("gamma = 0.99", "gamma = 0.99\nmix = [1]")
+    first = TEXT[: TEXT.index("[[phase.mix]]")].replace("gamma = 0.995", "gamma = 0.995\nmix = [1]")
     with pytest.raises(ConfigError, match="phase 'entry': mix held 1; each kind of episode"):
         load_text(tmp_path, first)
 
@@ -156,4 +156,4 @@ def test_weights_are_those_of_the_row(phases: dict[str, Phase]) -> None:
 
 
 def test_steps_are_shared_out(phases: dict[str, Phase]) -> None:
-    assert budget_steps(tuple(phases.values()), 1_000) == [400, 250, 350]
+    assert budget_steps(tuple(phases.values()), 1_000) == [300, 300, 400]

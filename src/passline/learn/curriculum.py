@@ -28,6 +28,7 @@ from passline.learn.checkpoint import (
     prune_checkpoints,
     save_checkpoint,
 )
+from passline.learn.full_information import Learner, cut_stretches, make_exact_update
 from passline.learn.ppo import (
     Metrics,
     PPOConfig,
@@ -278,18 +279,16 @@ def _enter_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
 def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor) -> _Saved:
     """Runs the updates of a phase that are still to be done, with checkpoints on the way."""
     phase, n_updates = work.phases[cursor.phase], work.budgets[cursor.phase]
-    settings = dataclasses.replace(
-        work.ppo,
-        gamma=phase.gamma,
-        entropy_coef=phase.entropy[0],
-        entropy_coef_floor=phase.entropy[1],
-    )
+    if cursor.update == n_updates:
+        return saved
+    settings = phase_settings(work.ppo, phase)
     hyper = make_hyper(settings, int(saved.state.n_updates) - cursor.update, n_updates)
+    update = _learner(work, params, phase)
     looks = look_updates(n_updates, work.config.evaluations_per_phase)
     state = saved.state
     while cursor.update < n_updates:
         began = time.perf_counter()
-        state, metrics = work.update(params, state, hyper)
+        state, metrics = update(state, hyper)
         scalars = flatten_metrics(metrics, [c.name for c in phase.mix])
         scalars["time/fps"] = work.ppo.batch_size / (time.perf_counter() - began)
         cursor.update += 1
@@ -306,6 +305,27 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
         if cursor.update in looks:
             _look(work, params, state.params, cursor)
     return _Saved(state, saved.previous)
+
+
+def phase_settings(ppo: PPOConfig, phase: Phase) -> PPOConfig:
+    """Returns the learner's settings with what a phase sets itself."""
+    rates = phase.learning_rate or (ppo.learning_rate, ppo.learning_rate_floor)
+    return dataclasses.replace(
+        ppo,
+        gamma=phase.gamma,
+        entropy_coef=phase.entropy[0],
+        entropy_coef_floor=phase.entropy[1],
+        learning_rate=rates[0],
+        learning_rate_floor=rates[1],
+    )
+
+
+def _learner(work: _Work, params: TaskParams, phase: Phase) -> Learner:
+    """Returns the update that the phase learns by."""
+    if phase.learner == "full_information":
+        stretches = cut_stretches(params, work.split.train, work.ppo)
+        return make_exact_update(params, stretches, work.ppo)
+    return lambda state, hyper: work.update(params, state, hyper)
 
 
 def look_updates(n_updates: int, n_looks: int) -> set[int]:
@@ -428,16 +448,22 @@ def fill_from(
 def flatten_metrics(metrics: Metrics, components: list[str]) -> dict[str, float]:
     """Brings one update's metrics to the host as plain scalars with their TensorBoard names."""
     host = jax.device_get(metrics)
-    info = host.pop("rollout/info")
+    info = host.pop("rollout/info", None)
     counts = np.asarray(host.pop("rollout/action_counts"), np.float64)
     scalars = {name: float(value) for name, value in host.items()}
-    n_episodes = max(float(host["rollout/n_episodes"]), 1.0)
-    n_trips = float(info.n_trips)
     scalars |= {
         f"actions/{name}": float(share)
         for name, share in zip(ACTION_NAMES, counts / max(counts.sum(), 1.0), strict=True)
     }
-    scalars |= {
+    if info is not None:
+        scalars |= account_scalars(info, components, max(float(host["rollout/n_episodes"]), 1.0))
+    return {name: value for name, value in scalars.items() if np.isfinite(value)}
+
+
+def account_scalars(info: Any, components: list[str], n_episodes: float) -> dict[str, float]:
+    """Returns what the accounts of one rollout were paid, how they ended and what they traded."""
+    n_trips = float(info.n_trips)
+    scalars = {
         f"reward/{name}": float(value) for name, value in zip(REWARD_TERMS, info.terms, strict=True)
     }
     scalars |= {
@@ -458,4 +484,4 @@ def flatten_metrics(metrics: Metrics, components: list[str]) -> dict[str, float]
     scalars["account/invalid"] = float(info.n_invalid)
     scalars["account/late_flat"] = float(info.n_late_flat)
     scalars["account/ambiguous"] = float(info.n_ambiguous)
-    return {name: value for name, value in scalars.items() if np.isfinite(value)}
+    return scalars

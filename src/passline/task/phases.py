@@ -41,6 +41,9 @@ RELAXABLE = {
     "time_limit": ("off",),
     "late_flat": ("record", "fail"),
 }
+LEARNERS = ("ppo", "full_information")
+"""ppo: from rollouts. full_information: from the exact outcome of every entry at every bar, for
+phases in which nothing but the bracket and flat-by closes a position."""
 FAR_BELOW = 2**30
 """An allowance that no account uses up, mills."""
 
@@ -79,6 +82,8 @@ class Phase:
         budget_share: share of the training steps, relative to the other phases.
         entropy: weight of the entropy bonus at the start and at the end.
         gamma: discount per decision.
+        learner: one of LEARNERS.
+        learning_rate: Adam's step size at the start and at the end; None: the learner's settings.
         reward: weights of reward terms by name; terms not named weigh 0.
         rules: rules taken away or relaxed, by name.
         gate: everything that must be shown before the next phase.
@@ -96,6 +101,8 @@ class Phase:
     rules: Mapping[str, str]
     gate: tuple[Gate, ...]
     mix: tuple[Component, ...]
+    learner: str = "ppo"
+    learning_rate: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         """Refuses names that do not exist, each with what is allowed."""
@@ -120,6 +127,29 @@ class Phase:
                 f"entropy was {list(self.entropy)}; it needs two numbers of at "
                 "least 0, at the start and at the end."
             )
+        rates = self.learning_rate
+        if rates is not None and (len(rates) != 2 or rates[0] <= 0 or rates[1] < 0):
+            raise ConfigError(
+                f"learning_rate was {list(rates)}; it needs two numbers, the first above 0 and the "
+                "second at least 0."
+            )
+        _require_known("learner", [self.learner], set(LEARNERS))
+        if self.learner == "full_information":
+            _require_known_outcomes(self)
+
+
+def _require_known_outcomes(phase: Phase) -> None:
+    """Refuses a phase in which what an entry comes to depends on more than its bar."""
+    has_other = set(phase.actions) - {"hold", "long", "short"}
+    is_paid_otherwise = {name for name, weight in phase.reward.items() if weight} != {"trip_r"}
+    kept = [rule for rule in ("floor", "target", "daily_limit") if phase.rules.get(rule) != "off"]
+    if has_other or is_paid_otherwise or kept:
+        raise ConfigError(
+            "learner 'full_information' needs entries whose outcome the bar alone decides: actions "
+            "hold, long and short, reward trip_r alone, and floor, target and daily_limit off. "
+            f"Found actions {list(phase.actions)}, reward {dict(phase.reward)}, in force "
+            f'{kept}. Change them, or take learner = "ppo".'
+        )
 
 
 def _require_known(where: str, names: Any, known: set[str]) -> None:
@@ -157,8 +187,9 @@ def _read_phase(row: Any, file: str) -> Phase:
         raise ConfigError(f"{file}: phase was {row!r}; each phase is a table, [[phase]].")
     fields = {f.name for f in dataclasses.fields(Phase)}
     where = f"{file}: phase '{row.get('name', '?')}'"
-    if set(row) != fields:
-        unknown, missing = sorted(set(row) - fields), sorted(fields - set(row))
+    optional = {f.name for f in dataclasses.fields(Phase) if f.default is not dataclasses.MISSING}
+    if set(row) - fields or fields - optional - set(row):
+        unknown, missing = sorted(set(row) - fields), sorted(fields - optional - set(row))
         raise ConfigError(f"{where}: unknown keys {unknown}, missing keys {missing}.")
     try:
         return Phase(
@@ -167,6 +198,7 @@ def _read_phase(row: Any, file: str) -> Phase:
                 "actions": tuple(row["actions"]),
                 "sizes": tuple(row["sizes"]),
                 "entropy": tuple(row["entropy"]),
+                "learning_rate": tuple(row["learning_rate"]) if "learning_rate" in row else None,
                 "gate": tuple(Gate(**item) for item in row["gate"]),
                 "mix": tuple(_read_component(item) for item in row["mix"]),
             }

@@ -1,0 +1,342 @@
+"""Learning when to enter from the exact outcome of every entry at every bar, without playing.
+
+Where positions are left to their brackets, a tape and the table of its entries' outcomes are a
+deterministic decision process: flat at one close, flat again at a later one. What the present
+policy is worth there, and the advantage of each of its actions with the time that a position takes
+included, follow exactly by one pass backwards through each session: no critic, no sampled action.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from passline.learn import network
+from passline.learn.objective import make_optimizer
+from passline.learn.rollout import Metrics, TrainState, Tree
+from passline.learn.settings import Hyper, PPOConfig
+from passline.sim.jit import sim_jit
+from passline.sim.layout import AnyArray, BarFlag
+from passline.sim.step import start
+from passline.task import env
+from passline.task.actions import N_ACTIONS
+from passline.task.env import TaskParams
+from passline.task.outcomes import Outcomes, entry_outcomes
+
+__all__ = ["Learner", "Stretches", "backward_values", "cut_stretches", "make_exact_update"]
+
+MAX_BARS = 1536
+"""Longest stretch; a longer session is cut, and what lies beyond the cut counts as nothing."""
+HOLD = 0
+
+I32 = NDArray[np.int32]
+Learner = Callable[[TrainState, Hyper], tuple[TrainState, Metrics]]
+"""(state, hyper) -> (state, metrics); it donates the state."""
+
+
+class Stretches(NamedTuple):
+    """Sessions of the training range, or parts of them; W stretches, B bars, E entries.
+
+    Attributes:
+        first: first bar, int32 [W].
+        n_bars: bars, int32 [W].
+        entries: rows of the action table that enter, int32 [E].
+        outcomes: of every entry at every bar of the tape [E, B].
+    """
+
+    first: AnyArray
+    n_bars: AnyArray
+    entries: AnyArray
+    outcomes: Outcomes
+
+
+class Drawn(NamedTuple):
+    """What an update learns from; T bars of N stretches, E entries.
+
+    Attributes:
+        obs: of a flat account, float32 [T, N, F].
+        mask_bits: its legal actions, uint32 [T, N].
+        reward: of each entry, paid when its position closes [T, N, E].
+        n_ahead: bars until the account is flat again after it [T, N, E].
+        is_real: the stretch has this bar [T, N].
+    """
+
+    obs: Array
+    mask_bits: Array
+    reward: Array
+    n_ahead: Array
+    is_real: Array
+
+
+class Rows(NamedTuple):
+    """What a gradient step reads; n bars, K = 1 + E choices of which the first is HOLD.
+
+    Attributes:
+        obs: [n, F].
+        mask_bits: [n].
+        log_probs: of the choices under the policy that the advantages are of [n, K].
+        advantage: of each choice, 0 where there is none to make [n, K].
+        value: of being flat [n].
+        is_decision: an entry is legal [n].
+        is_real: [n].
+    """
+
+    obs: Array
+    mask_bits: Array
+    log_probs: Array
+    advantage: Array
+    value: Array
+    is_decision: Array
+    is_real: Array
+
+
+def backward_values(
+    probs: Array, reward: Array, n_ahead: Array, gamma: Array | float
+) -> tuple[Array, Array]:
+    """Computes what being flat at each bar, and each choice there, is worth under a policy.
+
+    Q(t, hold) = gamma V(t + 1), Q(t, e) = gamma^(n - 1) R(t, e) + gamma^n V(t + n) with n the bars
+    until flat again, and V(t) the mean of Q(t, .) under the policy. V is 0 from the end of the
+    stretch on: no position outlives its session, so that what follows is the same for all choices.
+
+    Args:
+        probs: of hold and of each entry [T, N, 1 + E].
+        reward: R of each entry, paid in the last of its n bars [T, N, E].
+        n_ahead: n of each entry, at least 1 [T, N, E].
+        gamma: discount a bar.
+
+    Returns:
+        (V [T, N], Q [T, N, 1 + E]).
+    """
+    n_steps, n_lanes, _ = reward.shape
+    lanes = jnp.arange(n_lanes)[:, None]
+    ahead = jnp.concatenate([jnp.ones((n_steps, n_lanes, 1), n_ahead.dtype), n_ahead], axis=2)
+    delay = jnp.power(jnp.float32(gamma), (ahead - 1).astype(jnp.float32))
+    paid = delay * jnp.concatenate([jnp.zeros_like(reward[:, :, :1]), reward], axis=2)
+    until = jnp.minimum(jnp.arange(n_steps)[:, None, None] + ahead, n_steps)
+
+    def back(values: Array, now: tuple[Array, ...]) -> tuple[Array, Array]:
+        t, p, r, discount, to = now
+        q = r + discount * values[to, lanes]
+        return values.at[t].set(jnp.sum(p * q, axis=1)), q
+
+    later = jnp.zeros((n_steps + 1, n_lanes), jnp.float32)
+    steps = (jnp.arange(n_steps), probs, paid, gamma * delay, until)
+    values, q = jax.lax.scan(back, later, steps, reverse=True)
+    return values[:-1], q
+
+
+def cut_stretches(
+    params: TaskParams, segments: Sequence[tuple[int, int]], config: PPOConfig
+) -> Stretches:
+    """Lays the sessions of the training range out and simulates all their entries.
+
+    Args:
+        params: constants of a phase that leaves positions to their brackets.
+        segments: half-open bar ranges that may be trained on.
+        config: the learner's settings; a stretch is no longer than a batch.
+    """
+    flags = np.asarray(params.tape.flags)
+    longest = min(MAX_BARS, config.batch_size)
+    first: list[I32] = []
+    for begin, stop in segments:
+        opens = np.flatnonzero((flags[begin:stop] & BarFlag.SESSION_START) != 0)
+        edges = np.unique([0, *opens, stop - begin])
+        pieces = [np.arange(a, b, longest) for a, b in pairwise(edges)]
+        first.append((begin + np.r_[np.concatenate(pieces), stop - begin]).astype(np.int32))
+    n_bars = np.concatenate([np.diff(bars) for bars in first])
+    entries = np.flatnonzero(np.asarray(params.allowed))[1:].astype(np.int32)
+    inside = np.concatenate([np.arange(*segment, dtype=np.int32) for segment in segments])
+    open_bars = inside[(flags[inside] & BarFlag.CAN_ENTER) != 0]
+    return Stretches(
+        first=np.concatenate([bars[:-1] for bars in first]),
+        n_bars=n_bars,
+        entries=entries,
+        outcomes=entry_outcomes(params, open_bars, entries),
+    )
+
+
+def make_exact_update(params: TaskParams, stretches: Stretches, config: PPOConfig) -> Learner:
+    """Builds the compiled update: whole sessions at random, their exact advantages, gradient steps.
+
+    Each of the `n_minibatches` gradient steps sees every so many-th bar of all sessions drawn.
+
+    Args:
+        params: constants of the phase.
+        stretches: its training range and the outcomes of all entries.
+        config: the learner's settings; its shapes set the size of a batch.
+    """
+    unit = config.n_minibatches
+    n_steps = -(-int(np.max(stretches.n_bars)) // unit) * unit
+    n_lanes = max(config.batch_size // n_steps, 1)
+
+    drawing, learning = _compiled(config, n_steps, n_lanes)
+    device: Stretches = jax.tree.map(jnp.asarray, stretches)
+
+    def update(state: TrainState, hyper: Hyper) -> _Learned:
+        key, draw_key = jax.random.split(state.key)
+        drawn = drawing(params, device, draw_key)
+        learned: _Learned = learning(state._replace(key=key), drawn, device.entries, hyper)
+        return learned
+
+    return update
+
+
+_Learned = tuple[TrainState, Metrics]
+
+
+@lru_cache(maxsize=8)
+def _compiled(config: PPOConfig, n_steps: int, n_lanes: int) -> tuple[Any, Any]:
+    """Compiles the two halves of the update; what contains the simulator's code apart."""
+
+    def draw(params: TaskParams, on: Stretches, key: Array) -> Drawn:
+        return _draw(params, on, key, n_steps, n_lanes)
+
+    def learn(state: TrainState, drawn: Drawn, entries: Array, hyper: Hyper) -> _Learned:
+        return _learn(config, state, drawn, entries, hyper)
+
+    return sim_jit(draw), jax.jit(learn, donate_argnums=(0,))
+
+
+def _draw(params: TaskParams, on: Stretches, key: Array, n_steps: int, n_lanes: int) -> Drawn:
+    """Draws stretches and looks up what a flat account sees in each of their bars."""
+    n_known = on.first.shape[0]
+    chosen = jax.random.choice(key, n_known, (n_lanes,), replace=n_known < n_lanes)
+    step = jnp.arange(n_steps, dtype=jnp.int32)[:, None]
+    is_real = step < on.n_bars[chosen]
+    bars = on.first[chosen] + jnp.minimum(step, on.n_bars[chosen] - 1)
+    flat = bars.reshape(-1)
+    account = start(params.tape, params.markets, params.rules, flat, params.market[flat])
+    obs, mask = env.observe(params, env.begin(params, account, flat))
+    return Drawn(
+        obs=obs.reshape(n_steps, n_lanes, -1),
+        mask_bits=network.pack_mask(mask).reshape(n_steps, n_lanes),
+        reward=params.weights.trip_r * jnp.moveaxis(on.outcomes.net_r[:, bars], 0, 2),
+        n_ahead=jnp.moveaxis(on.outcomes.exit_bar[:, bars], 0, 2) - bars[:, :, None],
+        is_real=is_real,
+    )
+
+
+def _choice_log_probs(
+    params: network.Params, obs: Array, mask_bits: Array, entries: Array
+) -> Array:
+    """Returns the log-probabilities of HOLD and of each entry [n, K]."""
+    logits = network.actor_logits_t(params, obs)
+    log_probs = network.masked_log_softmax_t(logits, network.unpack_mask_t(mask_bits, N_ACTIONS))
+    return log_probs[jnp.concatenate([jnp.array([HOLD]), entries])].T
+
+
+def _learn(
+    config: PPOConfig, state: TrainState, drawn: Drawn, entries: Array, hyper: Hyper
+) -> _Learned:
+    """Values the present policy on what was drawn and takes the gradient steps of one update."""
+    elapsed = (state.n_updates - hyper.first_update).astype(jnp.float32)
+    share = jnp.clip(elapsed / jnp.maximum(hyper.n_updates, 1).astype(jnp.float32), 0.0, 1.0)
+    share = jnp.where(hyper.n_updates > 0, share, 0.0)
+    rate = hyper.learning_rate + (hyper.learning_rate_floor - hyper.learning_rate) * share
+    bonus = hyper.entropy_coef + (hyper.entropy_coef_floor - hyper.entropy_coef) * share
+    rows, metrics = _value(state.params, drawn, entries, hyper)
+
+    def one_step(carry: tuple[network.Params, Tree], number: Array) -> tuple[Tree, Metrics]:
+        weights, moments = carry
+        part = _every(rows, config.n_minibatches, number)
+        grads, terms = jax.grad(_loss, has_aux=True)(weights, part, entries, hyper, bonus)
+        norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
+        scale = jnp.minimum(1.0, hyper.max_grad_norm / (norm + 1e-6))
+        steps, moved = make_optimizer().update(jax.tree.map(lambda g: g * scale, grads), moments)
+        new = jax.tree.map(lambda p, s: p - rate * s, weights, steps), moved
+        kept = jax.tree.map(lambda a, b: jnp.where(jnp.isfinite(norm), a, b), new, carry)
+        return kept, terms | {"train/grad_norm": norm}
+
+    (params, opt_state), terms = jax.lax.scan(
+        one_step, (state.params, state.opt_state), jnp.arange(config.n_minibatches)
+    )
+    new = state._replace(params=params, opt_state=opt_state, n_updates=state.n_updates + 1)
+    metrics |= {name: jnp.mean(values) for name, values in terms.items()}
+    return new, metrics | {"train/learning_rate": rate, "train/entropy_coef": bonus}
+
+
+def _value(
+    params: network.Params, drawn: Drawn, entries: Array, hyper: Hyper
+) -> tuple[Rows, Metrics]:
+    """Computes the exact values and advantages of the present policy, and what it would do.
+
+    Advantages are divided by their root mean square under the policy, so that the entropy bonus
+    weighs alike on every market.
+    """
+    log_probs = jax.lax.map(
+        lambda now: _choice_log_probs(params, now[0], now[1], entries), (drawn.obs, drawn.mask_bits)
+    )
+    probs = jnp.exp(log_probs) * drawn.is_real[:, :, None]
+    gammas = jnp.stack([hyper.gamma, jnp.float32(1.0)])
+    values, q = jax.vmap(backward_values, in_axes=(None, None, None, 0))(
+        probs, drawn.reward, drawn.n_ahead, gammas
+    )
+    is_decision = drawn.is_real & (jax.lax.population_count(drawn.mask_bits) > 1)
+    advantage = jnp.where(is_decision[:, :, None], q[0] - values[0][:, :, None], 0.0)
+    n = jnp.maximum(jnp.sum(is_decision), 1).astype(jnp.float32)
+    scale = jnp.sqrt(jnp.sum(probs * jnp.square(advantage)) / n)
+    counts = (
+        jnp.zeros(N_ACTIONS)
+        .at[jnp.concatenate([jnp.array([HOLD]), entries])]
+        .set(jnp.sum(probs * is_decision[:, :, None], axis=(0, 1)))
+    )
+    rows = Rows(
+        obs=drawn.obs,
+        mask_bits=drawn.mask_bits,
+        log_probs=log_probs,
+        advantage=advantage / (scale + 1e-8),
+        value=values[0],
+        is_decision=is_decision,
+        is_real=drawn.is_real,
+    )
+    return rows, {
+        "rollout/ep_rew_mean": jnp.mean(values[1][0]),
+        "rollout/ep_len_mean": jnp.mean(jnp.sum(drawn.is_real, axis=0).astype(jnp.float32)),
+        "rollout/n_episodes": drawn.is_real.shape[1],
+        "rollout/n_decisions": jnp.sum(is_decision, dtype=jnp.int32),
+        "rollout/action_counts": counts,
+        "train/advantage_rms": scale,
+    }
+
+
+def _every(rows: Rows, n_parts: int, number: Array) -> Rows:
+    """Takes every n_parts-th bar of all stretches, beginning with bar `number`, as [n, ...]."""
+
+    def take(x: Array) -> Array:
+        return x.reshape(-1, n_parts, *x.shape[1:])[:, number].reshape(-1, *x.shape[2:])
+
+    return Rows(*(take(x) for x in rows))
+
+
+def _loss(
+    params: network.Params, part: Rows, entries: Array, hyper: Hyper, bonus: Array
+) -> tuple[Array, Metrics]:
+    """Computes minus the expected advantage over all choices, entropy and the critic's error."""
+    log_probs = _choice_log_probs(params, part.obs, part.mask_bits, entries)
+    probs = jnp.exp(log_probs)
+    n = jnp.maximum(jnp.sum(part.is_decision), 1).astype(jnp.float32)
+    gain = jnp.sum(probs * part.advantage) / n
+    where = part.is_decision[:, None]
+    entropy = -jnp.sum(jnp.where(where, probs * log_probs, 0.0)) / n
+    error = network.critic_values(params, part.obs) - part.value / hyper.value_scale
+    n_real = jnp.maximum(jnp.sum(part.is_real), 1).astype(jnp.float32)
+    value_loss = jnp.sum(jnp.where(part.is_real, jnp.square(error), 0.0)) / n_real
+    loss = -gain + hyper.value_coef * value_loss - bonus * entropy
+    old = jnp.exp(part.log_probs)
+    divergence = jnp.where(where, old * (part.log_probs - log_probs), 0.0)
+    spread = jnp.var(part.value, where=part.is_real) / jnp.square(hyper.value_scale)
+    return loss, {
+        "train/approx_kl": jnp.sum(divergence) / n,
+        "train/entropy_loss": -entropy,
+        "train/explained_variance": 1.0 - value_loss / jnp.maximum(spread, 1e-12),
+        "train/loss": loss,
+        "train/policy_gradient_loss": -gain,
+        "train/value_loss": value_loss,
+    }
