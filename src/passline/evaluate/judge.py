@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passline.evaluate.policies import Greedy, Policy, PolicyKind, scripted
-from passline.evaluate.rollout import FIRST_ENTRY, Episodes, TripLog, play_and_log, play_episodes
+from passline.evaluate.rollout import (
+    FIRST_ENTRY,
+    Episodes,
+    TripLog,
+    filled_up,
+    play_and_log,
+    play_episodes,
+)
 from passline.evaluate.shuffle import shuffle_features
 from passline.evaluate.slices import Starts
 from passline.evaluate.strategies import STRATEGIES, strategy_signals
@@ -86,17 +94,28 @@ class Label:
     path: str = "worst"
 
 
+@cache
+def _opening() -> Any:
+    """Returns the compiled opening of accounts; not at import, when JAX may not be set up yet."""
+    return sim_jit(start)
+
+
 def with_path(params: TaskParams, path: str) -> TaskParams:
     """Returns the constants with another path rule inside a bar."""
     return params._replace(rules=params.rules._replace(path_rule=jnp.int32(PathRule[path.upper()])))
 
 
 def begin_at(params: TaskParams, starts: Starts) -> EnvState:
-    """Opens a fresh account at every start."""
-    bars = jnp.asarray(starts.bar, jnp.int32)
-    market = jnp.asarray(starts.market, jnp.int32)
-    sim = sim_jit(start)(params.tape, params.markets, params.rules, bars, market)
-    return begin(params, sim, jnp.asarray(starts.end_bar, jnp.int32))
+    """Opens a fresh account at every start; NumPy arrays."""
+    n = len(starts.bar)
+    rows = filled_up(n)  # few sizes to compile for
+    bars, market, end = (
+        jnp.asarray(column[rows], jnp.int32)
+        for column in (starts.bar, starts.market, starts.end_bar)
+    )
+    sim = _opening()(params.tape, params.markets, params.rules, bars, market)
+    begun: EnvState = jax.tree.map(lambda x: np.asarray(x)[:n], begin(params, sim, end))
+    return begun
 
 
 def entry_habits(episodes: Episodes) -> Habits:
@@ -185,6 +204,7 @@ def judge(
     baselines: Sequence[str] = (),
     extra: dict[str, Policy] | None = None,
     known: dict[str, Episodes] | None = None,
+    agent: PolicyKind = PolicyKind.AGENT,
 ) -> tuple[EvaluationTable, dict[str, Episodes], TripLog]:
     """Plays the agent and baselines on the same starts.
 
@@ -198,6 +218,7 @@ def judge(
         baselines: names from BASELINES.
         extra: further policies by name, such as the oracle.
         known: episodes that were played already and hold here too, by policy name.
+        agent: what plays under the agent's name; FLAT for an agent that is told not to trade.
 
     Returns:
         The rows of all policies, their episodes by policy name, and the agent's round trips.
@@ -205,7 +226,7 @@ def judge(
     params = with_path(params, label.path)
     episodes: dict[str, Episodes] = {}
     begun = begin_at(params, starts)
-    policies: dict[str, Policy] = {AGENT: scripted(PolicyKind.AGENT, network)}
+    policies: dict[str, Policy] = {AGENT: scripted(agent, network)}
     episodes[AGENT], trips = play_and_log(params, greedy, policies[AGENT], begun, seed=label.seed)
     for name in baselines:
         policies[name] = _baseline(name, prepared, params, greedy, network, begun, episodes, label)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import NDArray
 
 from passline.evaluate.policies import Greedy, Policy, choose
 from passline.sim.jit import sim_jit
@@ -20,7 +21,15 @@ from passline.task.actions import N_ACTIONS, action_index
 from passline.task.env import EnvState, TaskParams, act_on, close_windows, observe
 from passline.task.reward import reward_terms, total_reward
 
-__all__ = ["FIRST_ENTRY", "MAX_DAYS", "Episodes", "TripLog", "play_and_log", "play_episodes"]
+__all__ = [
+    "FIRST_ENTRY",
+    "MAX_DAYS",
+    "Episodes",
+    "TripLog",
+    "filled_up",
+    "play_and_log",
+    "play_episodes",
+]
 
 MAX_DAYS = 48
 """Trading days of an episode whose closes are kept."""
@@ -146,7 +155,7 @@ def play_and_log(
     """
     n = int(starts.end_bar.shape[0])
     begin, run = _compiled(greedy, n_lanes)
-    listed = _pick(starts, jnp.minimum(jnp.arange(-(-n // CAPACITY) * CAPACITY), n - 1))
+    listed = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[filled_up(n)]), starts)
     n_bars = params.tape.close.shape  # one shape for all policies: one compilation
     if policy.signal.shape != n_bars:
         policy = policy._replace(signal=jnp.broadcast_to(policy.signal, n_bars))
@@ -159,6 +168,11 @@ def play_and_log(
     kept = min(int(play.trips.n), MAX_TRIPS)
     rows = [np.asarray(column)[:kept] for column in play.trips[1:]]
     return done, TripLog(int(play.trips.n), *rows)
+
+
+def filled_up(n: int) -> NDArray[np.intp]:
+    """Returns the rows 0 to n - 1, the last repeated up to a multiple of CAPACITY."""
+    return np.minimum(np.arange(-(-n // CAPACITY) * CAPACITY), n - 1)
 
 
 @lru_cache(maxsize=8)

@@ -8,6 +8,7 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -30,6 +31,7 @@ from passline.learn.checkpoint import (
 )
 from passline.learn.full_information import Learner, cut_stretches, make_exact_update
 from passline.learn.ppo import (
+    Hyper,
     Metrics,
     PPOConfig,
     TrainState,
@@ -167,7 +169,7 @@ class _Work:
     ppo: PPOConfig
     config: CurriculumConfig
     watcher: Watcher
-    checkpoints: Path
+    checkpoints: Path | None
     update: Update
     budgets: list[int]
 
@@ -183,7 +185,7 @@ def train_curriculum(
     ppo: PPOConfig,
     config: CurriculumConfig,
     watcher: Watcher,
-    checkpoints: Path,
+    checkpoints: Path | None,
     *,
     forced: bool = False,
 ) -> Trained:
@@ -196,7 +198,7 @@ def train_curriculum(
         ppo: the learner's settings.
         config: budget and seed.
         watcher: takes progress and results.
-        checkpoints: existing directory of this run's checkpoints.
+        checkpoints: existing directory of this run's checkpoints; None keeps none.
         forced: go on past a gate that was not passed.
 
     Raises:
@@ -210,7 +212,7 @@ def train_curriculum(
         config=config,
         watcher=watcher,
         checkpoints=checkpoints,
-        update=make_update(env, ppo),
+        update=update_of(ppo),
         budgets=updates_by_phase(phases, ppo, config),
     )
     saved, cursor = _start_or_resume(work)
@@ -233,6 +235,26 @@ def train_curriculum(
     )
 
 
+def update_of(ppo: PPOConfig) -> Update:
+    """Returns the compiled update of the learner's shapes: the same one for equal shapes.
+
+    A process that trains many times, as a walk-forward does, so compiles once.
+    """
+    fields = dataclasses.fields(PPOConfig)
+    usual: dict[str, Any] = {f.name: f.default for f in fields if f.name in Hyper._fields}
+    return _update_of_shapes(dataclasses.replace(ppo, **usual))
+
+
+@cache
+def _reset() -> Any:
+    return sim_jit(env.reset, static_argnums=2)
+
+
+@lru_cache(maxsize=4)
+def _update_of_shapes(shapes: PPOConfig) -> Update:
+    return make_update(env, shapes)
+
+
 def updates_by_phase(
     phases: tuple[Phase, ...], ppo: PPOConfig, config: CurriculumConfig
 ) -> list[int]:
@@ -249,14 +271,12 @@ def _start_or_resume(work: _Work) -> tuple[_Saved, _Cursor]:
     """Draws a fresh learner, or loads the newest checkpoint into one."""
     params = phase_params(work.prepared, work.phases[0], work.split.train)
     key = jax.random.key(work.config.seed)
-    lanes = sim_jit(env.reset, static_argnums=2)(
-        params, jax.random.fold_in(key, 1), work.ppo.n_lanes
-    )
+    lanes = _reset()(params, jax.random.fold_in(key, 1), work.ppo.n_lanes)
     state = init_train_state(
         work.ppo, lanes, len(OBSERVATION_NAMES), N_ACTIONS, jax.random.fold_in(key, 2)
     )
     fresh = _Saved(state, _copy(state.params))
-    found = list_checkpoints(work.checkpoints)
+    found = [] if work.checkpoints is None else list_checkpoints(work.checkpoints)
     if not found:
         return fresh, _Cursor()
     last = max(found, key=lambda info: int(info.meta["step"]))
@@ -272,7 +292,7 @@ def _enter_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
     if cursor.update > 0 or cursor.phase == 0:
         return saved
     key = jax.random.fold_in(jax.random.key(work.config.seed), 1000 + cursor.phase)
-    lanes = sim_jit(env.reset, static_argnums=2)(params, key, work.ppo.n_lanes)
+    lanes = _reset()(params, key, work.ppo.n_lanes)
     return _Saved(next_phase_state(saved.state, lanes), _copy(saved.state.params))
 
 
@@ -380,6 +400,8 @@ def _test_phase(
 
 def _save(work: _Work, saved: _Saved, cursor: _Cursor) -> None:
     phase, checkpoints = work.phases[cursor.phase], work.checkpoints
+    if checkpoints is None:
+        return
     name = f"{cursor.phase + 1}-{phase.name}-{cursor.step:012d}"
     meta = {
         "phase": phase.name,

@@ -103,7 +103,8 @@ class Mix(NamedTuple):
 
     Attributes:
         cumulative: cumulative share of the components [C].
-        starts: start bars of all pools, one pool after the other, int32 [P].
+        starts: start bars of all pools, one pool after the other, filled up to a multiple of B so
+            that every cut of the same bars shares one compilation, int32 [P].
         offset: where the component's pool begins in `starts` [C].
         n_starts: how many starts it has, at least 1 [C].
         bars: shortest and longest length, bars [C, 2].
@@ -194,6 +195,7 @@ def build_mix(
         raise ConfigError("a mix needs at least one component with a weight above 0.")
     offsets = np.cumsum([0, *[len(p) for p in pools]])
     which = [POOLS.index(c.pool) for c in components]
+    starts = np.concatenate(list(pools)).astype(np.int32)
     segment_end = np.zeros(n_bars, np.int32)
     for first, stop in segments:
         segment_end[first:stop] = stop - 1
@@ -203,7 +205,7 @@ def build_mix(
 
     return Mix(
         cumulative=(np.cumsum(weights) / weights.sum()).astype(np.float32),
-        starts=np.concatenate(list(pools)).astype(np.int32),
+        starts=np.pad(starts, (0, -len(starts) % n_bars)),
         offset=offsets[which].astype(np.int32),
         n_starts=np.array([len(pools[i]) for i in which], np.int32),
         bars=np.array([[bars_of(m) for m in c.minutes] for c in components], np.int32),
