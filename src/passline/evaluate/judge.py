@@ -155,7 +155,7 @@ def match_random_entry(
     """
     habits, wanted = entry_habits(agent), entries_per_day(agent)
     n = int(begun.end_bar.shape[0])
-    some = jnp.asarray(np.unique(np.linspace(0, n - 1, min(n, MATCH_EPISODES)).astype(int)))
+    some = np.unique(np.linspace(0, n - 1, min(n, MATCH_EPISODES)).astype(int))
     part = jax.tree.map(lambda x: x[some], begun)
 
     def at(rate: float) -> Policy:
@@ -230,6 +230,8 @@ def judge(
     episodes[AGENT], trips = play_and_log(params, greedy, policies[AGENT], begun, seed=label.seed)
     for name in baselines:
         policies[name] = _baseline(name, prepared, params, greedy, network, begun, episodes, label)
+    if SHUFFLED in policies:  # the same policy, be it one that stays flat
+        policies[SHUFFLED] = policies[AGENT]
     policies |= extra or {}
     episodes |= {name: known[name] for name in policies if known is not None and name in known}
     left = [name for name in policies if name not in episodes]
