@@ -151,6 +151,11 @@ USD = (
             'amount = 1\nreset = "6 pm"',
             "[daily_limit] reset was '6 pm'; it must be",
         ),
+        (
+            "amount = 1000",
+            'amount = 1000\nreset = "12:00"',
+            "[daily_limit] reset was 12:00; it lies from flat_by",
+        ),
         ("from_profit = 0", "from_profit = 1", "[tiers 1] from_profit was 1.00; the first tier"),
         (
             "from_profit = 1000",

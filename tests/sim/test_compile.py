@@ -100,6 +100,15 @@ def test_bars_left_to_close_an_entry_on_after_the_last_allowed_one(
     assert flat - (decided + 1) == n_left
 
 
+def test_a_limit_that_nobody_would_keep_is_refused() -> None:
+    legacy = book("apex-legacy-50k-pa")
+    assert legacy.orders.mae is not None
+    compile_rules(legacy)
+    orders = replace(legacy.orders, mae=replace(legacy.orders.mae, is_enforced=True))
+    with pytest.raises(SimulationError, match=r"apex-legacy-50k-pa: orders\.mae is enforced"):
+        compile_rules(replace(legacy, orders=orders))
+
+
 def test_every_bar_from_the_open_on_may_be_entered() -> None:
     bars = bars_of(*WEEK)
     compiled = compile_tape(bars, book(AT_1659))

@@ -135,6 +135,7 @@ def read_rulebook(raw: Raw, *, id: str, file: str) -> Rulebook:
         evidence=_evidence(top),
     )
     _check_stage(top, book)
+    _check_reset(top, book)
     return book
 
 
@@ -424,6 +425,18 @@ def _one_evidence(path: str, *tables: Table) -> Evidence:
         confidence=cast(Any, first("confidence").choice("confidence", CONFIDENCE)),
         note=tables[0].text("note", ""),
     )
+
+
+def _check_reset(top: Table, book: Rulebook) -> None:
+    """Refuses a lockout that would end before flat-by: a day's limit is looked at once a day."""
+    reset = book.daily_limit.reset
+    minute = (reset.hour * 60 + reset.minute - 18 * 60) % (24 * 60) or 24 * 60
+    if minute < book.clock.flat_by_minute:
+        top.sub("daily_limit").fail(
+            "reset",
+            f"was {reset:%H:%M}; it lies from flat_by {book.clock.flat_by:%H:%M} to 18:00 Eastern, "
+            "when nothing can be traded: a lockout lasts for the rest of the trading day.",
+        )
 
 
 def _check_stage(top: Table, book: Rulebook) -> None:

@@ -245,12 +245,19 @@ def compile_rules(
         target_through: ticks beyond a target's limit price that fill it, 1 or 0.
 
     Raises:
-        SimulationError: if the book has more tiers than the simulator holds.
+        SimulationError: if the book has more tiers than the simulator holds, or a limit on the
+            open loss of a round trip that ends the position.
     """
     tiers = rulebook.tiers
     if len(tiers) > N_TIERS:
         raise SimulationError(
             f"{rulebook.id}: {len(tiers)} tiers; the simulator holds at most {N_TIERS}."
+        )
+    if rulebook.orders.mae is not None and rulebook.orders.mae.is_enforced:
+        raise SimulationError(
+            f"{rulebook.id}: orders.mae is enforced; the simulator ends no position by the open "
+            "loss of one round trip. Set enforced = false to play without it; passline audit "
+            "records what crosses it."
         )
     pad = N_TIERS - len(tiers)
     profits = [SMALLEST, *(t.from_profit_mills for t in tiers[1:]), *[NEVER] * pad]
