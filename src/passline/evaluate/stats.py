@@ -26,6 +26,8 @@ __all__ = [
 
 EXTREME = 0.1
 """A share this near 0 or 1 is bounded by Wilson's interval in a difference too."""
+MOST_CORRELATED = 0.7
+"""Few clusters overrate how far two shares move together; more than this is not counted on."""
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -329,11 +331,11 @@ def _spread(values: Floats, ids: Ints, is_serial: bool) -> _Spread:
 
 
 def _correlation(first: Floats, second: Floats, ids: Ints, is_serial: bool) -> float:
-    """Returns the correlation of two shares between clusters, at most 0.9; 0 where one is fixed."""
+    """Returns the correlation of two shares between clusters, at most 0.7; 0 where one is fixed."""
     a, b, apart = (_spread(x, ids, is_serial).variance for x in (first, second, first - second))
     if a * b <= 0:
         return 0.0
-    return float(np.clip((a + b - apart) / (2 * np.sqrt(a * b)), -1.0, 0.9))
+    return float(np.clip((a + b - apart) / (2 * np.sqrt(a * b)), -1.0, MOST_CORRELATED))
 
 
 def _joined(one: float, other: float, correlation: float) -> float:
