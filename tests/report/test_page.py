@@ -11,6 +11,7 @@ import pytest
 from made_run import make_run
 
 import passline
+from passline.errors import RunError
 from passline.evaluate.null_test import NullTest, NullTestOfKind
 from passline.evaluate.replay_choice import DEATHS
 from passline.evaluate.verdict import verdict
@@ -275,7 +276,18 @@ def test_a_null_test_and_a_final_window_are_told_if_the_run_has_them(run):
     text = render_report(run.id, replace(data, null_test=found, manifest=manifest))
     assert "No edge found by the null test." in text
     assert ">0.333</span>" in text
-    assert "sealed, never opened" in text
-    opened = {**manifest, "openings": [{"at": 1}, {"at": 2}]}
-    text = render_report(run.id, replace(data, manifest=opened))
-    assert "opened 2 times. Only the first opening was a test." in text
+    assert "sealed, never opened by this run" in text
+    assert 'id="figure-null"' in text
+    text = render_report(run.id, replace(data, manifest=manifest, n_openings=2))
+    assert "opened 2 times by this run. Only the first opening was a test." in text
+
+
+def test_openings_of_the_final_window_are_counted_from_their_record(run, tmp_path):
+    copy = tmp_path / run.id
+    shutil.copytree(run.path, copy)
+    record = copy / "openings.jsonl"
+    record.write_text('{"event": "opened"}\n{"event": "result"}\n{"event": "opened"}\n')
+    assert load_report_data(open_run(copy)).n_openings == 2
+    record.write_text("not json")
+    with pytest.raises(RunError, match=r"openings.jsonl: cannot be read"):
+        load_report_data(open_run(copy))

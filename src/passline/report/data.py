@@ -1,12 +1,15 @@
 """Everything a report shows, as plain data read from the run's own files."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from passline.errors import RunError
 from passline.evaluate.null_test import NullTest, load_null_test
 from passline.evaluate.samples import (
     EquityPaths,
@@ -39,6 +42,7 @@ __all__ = [
 EVALUATIONS_FILE = "evaluations.npz"
 DISTRIBUTIONS_FILE = "distributions.npz"
 EQUITY_FILE = "equity.npz"
+OPENINGS_FILE = "openings.jsonl"
 REPLAYS = "replays"
 """Folder of a run that holds the pages of replayed episodes."""
 
@@ -58,6 +62,7 @@ class ReportData:
         trips: the agent's round trips of its last evaluation by column; None if not kept.
         replays: names of the replay pages in the run.
         null_test: what a null test of the run found; None if there was none.
+        n_openings: times that this run opened its final window.
     """
 
     manifest: Mapping[str, Any]
@@ -70,6 +75,7 @@ class ReportData:
     trips: Mapping[str, NDArray[Any]] | None = None
     replays: tuple[str, ...] = ()
     null_test: NullTest | None = None
+    n_openings: int = 0
 
 
 def load_report_data(run: Run) -> ReportData:
@@ -94,7 +100,19 @@ def load_report_data(run: Run) -> ReportData:
         trips=load_trips(trips) if trips.exists() else None,
         replays=tuple(sorted(page.name for page in (run.path / REPLAYS).glob("*.html"))),
         null_test=load_null_test(run.path),
+        n_openings=_count_openings(run.path / OPENINGS_FILE),
     )
+
+
+def _count_openings(path: Path) -> int:
+    """Returns the number of openings in a run's record of its final window."""
+    if not path.exists():
+        return 0
+    try:
+        entries = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
+        return sum(entry["event"] == "opened" for entry in entries)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: cannot be read ({error}). Restore it from a copy") from error
 
 
 def _span_days(manifest: Mapping[str, Any], table: EvaluationTable | None) -> int:

@@ -11,6 +11,7 @@ from passline.evaluate.table import AGENT, EvaluationTable
 from passline.report import figures
 from passline.report.breakdown import MIN_DATES, dimensions_of
 from passline.report.data import ReportData, final_rows, policy_scores
+from passline.report.null_figure import null_figure
 from passline.report.svg import Palette
 from passline.sim.layout import DoneReason
 
@@ -97,6 +98,18 @@ def _outcome_figures(data: ReportData, palette: Palette) -> list[Drawing]:
             is_wide=True,
         ),
     ]
+    if data.null_test is not None:
+        n_nulls = sum(len(kind.nulls) for kind in data.null_test.kinds)
+        drawings.append(
+            Drawing(
+                name="null",
+                title="The result among those of null markets",
+                key="null_p",
+                caption=f"{n_nulls:,} trainings on markets with nothing to find; the line is the"
+                " market as it is",
+                figure=null_figure(data.null_test, palette),
+            )
+        )
     dimensions = dimensions_of(data)
     if dimensions:
         n_trips = len(data.trips["entry_ns"]) if data.trips is not None else 0

@@ -81,7 +81,7 @@ def render_report(run_id: str, data: ReportData) -> str:
         conduct=views.conduct(data),
         breakdown=views.breakdown(data),
         null_test=views.null_test(data),
-        final_window=views.final_window(data.manifest),
+        final_window=views.final_window(data),
         policies=views.policy_rows(data),
         drawings=drawings,
         shifts=views.shifts(data),

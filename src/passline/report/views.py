@@ -305,18 +305,17 @@ def null_test(data: ReportData) -> dict[str, Any] | None:
     }
 
 
-def final_window(manifest: Mapping[str, Any]) -> str:
-    """Returns whether a final window is sealed and how often it has been opened."""
-    days = manifest.get("slices", {}).get("final")
-    openings = manifest.get("openings", [])
-    if not days and not openings:
+def final_window(data: ReportData) -> str:
+    """Returns whether a final window is sealed and how often this run has opened it."""
+    days, n = data.manifest.get("slices", {}).get("final"), data.n_openings
+    if not days and not n:
         return ""
     span = " to ".join(str(day) for day in days) if days else "not recorded"
-    if not openings:
-        return f"Final window, {span}: sealed, never opened."
-    times = "once" if len(openings) == 1 else f"{len(openings)} times"
-    warning = "" if len(openings) == 1 else " Only the first opening was a test."
-    return f"Final window, {span}: opened {times}.{warning}"
+    if not n:
+        return f"Final window, {span}: sealed, never opened by this run."
+    times = "once" if n == 1 else f"{n} times"
+    warning = "" if n == 1 else " Only the first opening was a test."
+    return f"Final window, {span}: opened {times} by this run.{warning}"
 
 
 def _ending_tone(reason: DoneReason) -> str:
