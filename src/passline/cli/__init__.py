@@ -21,6 +21,7 @@ COMMANDS = {
     "demo": ("passline.cli.training", "Train, judge and report on the built-in market."),
     "train": ("passline.cli.training", "Train an agent through the curriculum."),
     "evaluate": ("passline.cli.training", "Judge a run's agent on held-out slices."),
+    "nulltest": ("passline.cli.nulltest", "Ask whether a result is beyond luck."),
     "report": ("passline.cli.training", "Write a run's report again from its folder."),
     "diagnose": ("passline.cli.diagnose", "Say what is wrong with a training, from its logs."),
     "replay": ("passline.cli.replay", "Play a judged episode again, bar by bar."),
