@@ -3,6 +3,8 @@
 import json
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from passline.config import from_plain
 from passline.errors import ConfigError, RunError
 from passline.evaluate.table import load_evaluations
 from passline.learn.checkpoint import list_checkpoints
+from passline.market.clock import EPOCH, trade_date
 from passline.runs import RunStatus, list_runs, open_run
 
 BOOK = """
@@ -22,8 +25,8 @@ extends = "apex-intraday-50k"
 time_limit_days = 5
 """
 SETTINGS: dict[str, Any] = {
-    "market": {"start_date": "2020-01-02", "end_date": "2020-07-01"},
-    "slices": {"test_days": 40, "gate_days": 30, "n_episodes": 12},
+    "market": {"start_date": "2020-01-02", "end_date": "2020-08-10"},
+    "slices": {"test_days": 40, "gate_days": 30, "final_days": 35, "n_episodes": 12},
     "ppo": {"n_lanes": 32, "rollout_steps": 16, "minibatch_size": 128, "hidden": [16, 16]},
     "curriculum": {
         "total_steps": 6 * 512,
@@ -137,6 +140,45 @@ def test_no_training_bar_is_a_gate_or_test_bar(settings, finished):
     (_, stop), *_ = job.split.train
     assert stop < min(s.first_bar for s in job.split.gate)
     assert max(s.stop_bar for s in job.split.gate) < min(s.first_bar for s in job.split.test)
+
+
+def garbled(make: Any, first_hidden: date) -> Any:
+    """Returns synthesize with other prices and volumes from a trading day on."""
+
+    def synthesize(config: Any, *, seed: int) -> Any:
+        market = make(config, seed=seed)
+        bars = market.bars
+        at = int(np.searchsorted(trade_date(bars.ts), (first_hidden - EPOCH).days))
+        columns = {}
+        for name in ("open", "high", "low", "close"):
+            columns[name] = getattr(bars, name).copy()
+            columns[name][at:] = 7 * getattr(bars, name)[at:][::-1]
+        drift = market.drift.copy()
+        drift[at:] = 99.0
+        return replace(market, bars=replace(bars, **columns), drift=drift)
+
+    return synthesize
+
+
+def test_no_bar_of_the_sealed_window_moves_a_bit_of_training_or_judgment(
+    settings, finished, tmp_path, monkeypatch
+):
+    outcome, _, _ = finished
+    sealed_from, last = outcome.run.manifest["slices"]["final"]
+    assert (sealed_from, last) == (date(2020, 7, 4), date(2020, 8, 7))
+    garbage = garbled(pipeline.synthesize, sealed_from)
+    monkeypatch.setattr(pipeline, "synthesize", garbage)
+    job = pipeline.start_job(from_plain(settings, "test"), root=tmp_path)
+    spoiled = pipeline.run_job(job, Quiet(), forced=True)
+    (before,), (after,) = (run.manifest["data"].values() for run in (outcome.run, spoiled.run))
+    assert before["sha256"] != after["sha256"]
+    assert before["visible_sha256"] == after["visible_sha256"]
+    assert weights(spoiled.run) == weights(outcome.run)
+    for name in ("evaluations.npz", "distributions.npz", "equity.npz"):
+        with np.load(outcome.run.path / name) as a, np.load(spoiled.run.path / name) as b:
+            assert a.files == b.files
+            for key in a.files:
+                np.testing.assert_array_equal(a[key], b[key], err_msg=key)
 
 
 def test_the_report_comes_from_the_folder_alone(finished):

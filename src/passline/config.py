@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from passline.errors import ConfigError
-from passline.evaluate.slices import SliceConfig
+from passline.evaluate.windows import SliceConfig, Window, windows_of
 from passline.learn.curriculum import CurriculumConfig
 from passline.learn.settings import PPOConfig
 from passline.market.synthetic import SyntheticConfig
@@ -84,6 +84,8 @@ def field_help(owner: type) -> dict[str, str]:
 
 def to_plain(config: Any) -> Any:
     """Returns a configuration as dicts, lists and scalars; None values are left out."""
+    if isinstance(config, Window):
+        return config.to_plain()
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         pairs = ((f.name, getattr(config, f.name)) for f in dataclasses.fields(config))
         return {name: to_plain(value) for name, value in pairs if value is not None}
@@ -126,7 +128,10 @@ def _section(owner: type, plain: Any, where: str) -> Any:
             raise ConfigError(
                 f"{where} unknown key {key}. Known keys: {', '.join(sorted(fields))}."
             )
-        values[key] = _fit(value, str(fields[key].type), f"{where} {key}")
+        if owner is SliceConfig and key == "named":
+            values[key] = windows_of(value, f"{where} {key}")
+        else:
+            values[key] = _fit(value, str(fields[key].type), f"{where} {key}")
     return owner(**values)
 
 

@@ -7,6 +7,7 @@ directory, and a run that was stopped goes on from its last checkpoint.
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -21,13 +22,15 @@ from passline.evaluate.gates import GateResult
 from passline.evaluate.judge import BASELINES, Label, judge
 from passline.evaluate.oracle import fit_oracle
 from passline.evaluate.policies import Policy, PolicyKind, scripted
-from passline.evaluate.rollout import MAX_DAYS, Episodes, play_episodes
+from passline.evaluate.rollout import MAX_DAYS, Episodes, TripLog, play_episodes
 from passline.evaluate.samples import EquityPaths, write_distributions, write_equity_paths
-from passline.evaluate.slices import Split, evaluation_starts, split
+from passline.evaluate.slices import Split, Starts, evaluation_starts, split
+from passline.evaluate.stats import Estimate
 from passline.evaluate.table import AGENT, EvaluationTable, append_evaluation
 from passline.evaluate.trip_file import TRIPS_FILE, write_trips
 from passline.evaluate.verdict import Verdict, verdict
 from passline.evaluate.verdict_file import VERDICT_FILE, write_verdict
+from passline.evaluate.windows import final_start, hide_final
 from passline.learn import network
 from passline.learn.checkpoint import list_checkpoints
 from passline.learn.curriculum import (
@@ -38,9 +41,11 @@ from passline.learn.curriculum import (
 )
 from passline.learn.ppo import PPOConfig
 from passline.market.bars import Bars
+from passline.market.clock import EPOCH, trade_date
 from passline.market.contracts import find_contract
 from passline.market.load import read_bars
 from passline.market.synthetic import SyntheticMarket, synthesize
+from passline.registry import record_files
 from passline.report.data import load_report_data
 from passline.report.page import write_figures, write_report
 from passline.report.tensorboard import ScalarWriter
@@ -56,13 +61,20 @@ from passline.task.prepare import OBSERVATION_NAMES, Prepared, phase_params, pre
 
 __all__ = [
     "Job",
+    "Markets",
     "Outcome",
+    "Played",
     "Screen",
+    "check_run",
     "continue_job",
     "evaluate_run",
+    "load_markets",
+    "open_markets",
+    "play_paths",
     "publish",
     "run_job",
     "start_job",
+    "summary_of",
 ]
 
 EVALUATIONS = "evaluations.npz"
@@ -122,12 +134,52 @@ class Outcome:
     stopped_at: GateResult | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Markets:
+    """The bars of a run, with what it may see of them.
+
+    Attributes:
+        whole: all bars; only the opening of the final test looks at them.
+        bars: those before the sealed final window, which everything else is given.
+        made: the built-in market cut likewise; None for bar files.
+        final_start: first trading day of the final window; None if there is none.
+    """
+
+    whole: tuple[Bars, ...]
+    bars: tuple[Bars, ...]
+    made: SyntheticMarket | None
+    final_start: date | None
+
+
 def load_markets(config: TrainConfig) -> tuple[tuple[Bars, ...], SyntheticMarket | None]:
-    """Reads the bar files, or makes the built-in market.
+    """Reads the bar files, or makes the built-in market, without the sealed final window.
 
     Raises:
         BarsError: a file cannot be read, or `trade_as` has another tick.
+        ConfigError: nothing is left before the final window.
     """
+    markets = open_markets(config)
+    return markets.bars, markets.made
+
+
+def open_markets(config: TrainConfig) -> Markets:
+    """Reads the bars and seals their final window.
+
+    The built-in market has none unless `final_days` asks for it: another seed makes unseen bars.
+    """
+    whole, made = _read_markets(config)
+    slices = config.slices
+    if made is not None and slices.final_days is None and not slices.named:
+        slices = dataclasses.replace(slices, final_days=0)
+    start = final_start(whole, slices)
+    bars = tuple(hide_final(b, start, slices) for b in whole)
+    if made is not None:
+        made = dataclasses.replace(made, bars=bars[0], drift=made.drift[: len(bars[0])])
+    return Markets(whole=whole, bars=bars, made=made, final_start=start)
+
+
+def _read_markets(config: TrainConfig) -> tuple[tuple[Bars, ...], SyntheticMarket | None]:
+    """Reads the bar files, or makes the built-in market."""
     if config.market is not None:
         market = synthesize(config.market, seed=config.market_seed)
         return (market.bars,), market
@@ -152,16 +204,23 @@ def start_job(config: TrainConfig, *, root: Path = DEFAULT_ROOT, name: str | Non
 
     Nothing is written before everything that can be refused has been looked at.
     """
-    bars, market = load_markets(config)
+    markets = open_markets(config)
     rulebook = load_rulebook(config.rulebook)
     phases = load_phases(Path(config.phases) if config.phases else None)
-    prepared = prepare(bars, rulebook, config.task)
+    prepared = prepare(markets.bars, rulebook, config.task)
     cut = split(prepared, config.slices)
     for slices in (cut.gate, cut.test):
         evaluation_starts(prepared, slices, n=2, span_days=prepared.span_days, seed=0)
-    run = create_run(root, name or rulebook.id, _manifest(config, prepared, cut))
+    run = create_run(root, name or rulebook.id, _manifest(config, markets, prepared, cut))
     (run.path / "checkpoints").mkdir()
-    return Job(run=run, config=config, prepared=prepared, split=cut, phases=phases, market=market)
+    return Job(
+        run=run,
+        config=config,
+        prepared=prepared,
+        split=cut,
+        phases=phases,
+        market=markets.made,
+    )
 
 
 def continue_job(run: Run) -> Job:
@@ -170,19 +229,36 @@ def continue_job(run: Run) -> Job:
     Raises:
         RunError: its settings were altered, or its bars are not those it was trained on.
     """
-    run.check_fingerprint()
     config = from_plain(run.manifest["config"], f"{run.id}/run.toml")
-    bars, market = load_markets(config)
-    _check_data(run, bars)
+    markets = open_markets(config)
+    check_run(run, config, markets.whole)
     phases = load_phases(Path(config.phases) if config.phases else None)
-    prepared = prepare(bars, load_rulebook(config.rulebook), config.task)
-    if prepared.rulebook.fingerprint() != run.manifest["rulebook"]["sha256"]:
-        raise RunError(
-            f"{run.id}: rulebook {prepared.rulebook.id} has changed since the run began. Start a "
-            "new run under the new rules."
-        )
+    prepared = prepare(markets.bars, load_rulebook(config.rulebook), config.task)
     cut = split(prepared, config.slices)
-    return Job(run=run, config=config, prepared=prepared, split=cut, phases=phases, market=market)
+    return Job(
+        run=run,
+        config=config,
+        prepared=prepared,
+        split=cut,
+        phases=phases,
+        market=markets.made,
+    )
+
+
+def check_run(run: Run, config: TrainConfig, bars: Sequence[Bars]) -> None:
+    """Checks that settings, bars and rulebook are those that a run began with.
+
+    Raises:
+        RunError: one of them was altered.
+    """
+    run.check_fingerprint()
+    _check_data(run, bars)
+    book = load_rulebook(config.rulebook)
+    if book.fingerprint() != run.manifest["rulebook"]["sha256"]:
+        raise RunError(
+            f"{run.id}: rulebook {book.id} has changed since the run began. Start a new run under "
+            "the new rules."
+        )
 
 
 def _check_data(run: Run, bars: Sequence[Bars]) -> None:
@@ -195,13 +271,20 @@ def _check_data(run: Run, bars: Sequence[Bars]) -> None:
         )
 
 
-def _manifest(config: TrainConfig, prepared: Prepared, cut: Split) -> dict[str, Any]:
+def _manifest(
+    config: TrainConfig, markets: Markets, prepared: Prepared, cut: Split
+) -> dict[str, Any]:
     book = prepared.rulebook
+    pairs = zip(markets.whole, markets.bars, strict=True)
     return {
         "config": to_plain(config),
         "seeds": {"training": config.curriculum.seed, "test": TEST_SEED},
         "markets": [b.contract.symbol for b in prepared.bars],
-        "data": {f"{i}-{b.contract.symbol}": _data_entry(b) for i, b in enumerate(prepared.bars)},
+        "data": {
+            f"{i}-{whole.contract.symbol}": _data_entry(whole, seen)
+            for i, (whole, seen) in enumerate(pairs)
+        },
+        "slices": _slices_entry(markets, prepared, cut),
         "rulebook": _book_entry(book, prepared),
         "hardware": {
             "jax_backend": jax.default_backend(),
@@ -211,10 +294,14 @@ def _manifest(config: TrainConfig, prepared: Prepared, cut: Split) -> dict[str, 
     }
 
 
-def _data_entry(bars: Bars) -> dict[str, Any]:
+def _data_entry(bars: Bars, seen: Bars) -> dict[str, Any]:
+    """Tells of a market: all its bars, and where those end that the run may see."""
     first, last = (
         str(np.datetime64(int(t), "ns").astype("datetime64[m]")) for t in bars.ts[[0, -1]]
     )
+    hidden = {}
+    if len(seen) < len(bars):
+        hidden = {"visible_bars": len(seen), "visible_sha256": seen.fingerprint()}
     return {
         "contract": bars.contract.symbol,
         "bars": len(bars),
@@ -222,7 +309,26 @@ def _data_entry(bars: Bars) -> dict[str, Any]:
         "first": first + "Z",
         "last": last + "Z",
         "sha256": bars.fingerprint(),
+        **hidden,
     }
+
+
+def _slices_entry(markets: Markets, prepared: Prepared, cut: Split) -> dict[str, Any]:
+    """Tells the trading days of each role, both included, and from where the final is sealed."""
+    day = prepared.compiled.tape.day
+
+    def dates(first: int, stop: int) -> list[date]:
+        return [EPOCH + timedelta(days=int(day[bar])) for bar in (first, stop - 1)]
+
+    told: dict[str, Any] = {
+        "train": [dates(*part) for part in cut.train],
+        "gate": {s.name: dates(s.first_bar, s.stop_bar) for s in cut.gate},
+        "test": {s.name: dates(s.first_bar, s.stop_bar) for s in cut.test},
+    }
+    if markets.final_start is not None:
+        days = [trade_date(b.ts[-1:])[0] for b in markets.whole]
+        told["final"] = [markets.final_start, EPOCH + timedelta(days=int(max(days)))]
+    return told
 
 
 def _book_entry(book: Rulebook, prepared: Prepared) -> dict[str, Any]:
@@ -302,10 +408,16 @@ def run_job(job: Job, screen: Screen, *, forced: bool = False) -> Outcome:
             job.run.update_status(RunStatus.FAILED, message=str(error))
             raise
         message = trained.stopped_at.sentence() if trained.stopped_at else ""
-        progress = {"step": trained.step, "phase": trained.phase.name, "gates": gates}
+        progress = {
+            "step": trained.step,
+            "phase": trained.phase.name,
+            "gates": gates,
+            "test": summary_of(found),
+        }
         if not all(g["is_passed"] for g in gates if g["phase"] != trained.phase.name):
             progress["forced"] = True
         job.run.update_status(RunStatus.FINISHED, message=message, progress=progress)
+        record_files(job.run)
         report = publish(job.run)
     return Outcome(run=job.run, verdict=found, report=report, stopped_at=trained.stopped_at)
 
@@ -347,13 +459,73 @@ def judge_job(job: Job, trained: network.Params, phase: Phase, step: int) -> Ver
         span_days=prepared.span_days,
         seed=TEST_SEED,
     )
-    extra = {"untrained": scripted(PolicyKind.AGENT, untrained_network(config.ppo))}
-    if job.market is not None:
-        extra |= _oracle(job, params, trained)
+    extra = {} if job.market is None else _oracle(job, params, trained)
+    played = play_paths(
+        prepared,
+        params,
+        config,
+        starts,
+        trained,
+        phase=final.name,
+        step=step,
+        seed=TEST_SEED,
+        extra=extra,
+    )
+    write_trips(job.run.path / TRIPS_FILE, prepared, played.trips)
+    _store_samples(job, trained, phase, played.worst[AGENT])
+    whole = append_evaluation(job.run.path / EVALUATIONS, played.tables)
+    checkpoint = checkpoint_of(job.run.path / "checkpoints", step)
+    write_death_pages(job.run, prepared, job.split, params, trained, whole, checkpoint=checkpoint)
+    return verdict(whole, span_days=prepared.span_days)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """Agent and baselines on the same starts, on both paths inside a bar.
+
+    Attributes:
+        tables: the rows of each path, the worst first.
+        worst: episodes on the worst path by policy.
+        trips: the agent's round trips on it.
+    """
+
+    tables: list[EvaluationTable]
+    worst: dict[str, Episodes]
+    trips: TripLog
+
+
+def play_paths(
+    prepared: Prepared,
+    params: TaskParams,
+    config: TrainConfig,
+    starts: Starts,
+    trained: network.Params,
+    *,
+    phase: str,
+    step: int,
+    seed: int,
+    extra: Mapping[str, Policy] | None = None,
+) -> Played:
+    """Plays the agent, the baselines and the untrained network on the worst and the best path.
+
+    Args:
+        prepared: the markets.
+        params: constants of the phase whose rules hold.
+        config: the run's settings.
+        starts: where episodes begin.
+        trained: the agent's parameters.
+        phase: name of the phase.
+        step: training steps of the agent.
+        seed: of the policies' draws.
+        extra: further policies by name, such as the oracle.
+    """
+    others = {"untrained": scripted(PolicyKind.AGENT, untrained_network(config.ppo))}
+    others |= extra or {}
     tables: list[EvaluationTable] = []
+    on_path: list[tuple[dict[str, Episodes], TripLog]] = []
     flat: dict[str, Episodes] = {}
     for path in ("worst", "best"):
-        label = Label(timesteps=step, phase=final.name, seed=TEST_SEED, path=path)
+        label = Label(timesteps=step, phase=phase, seed=seed, path=path)
         table, episodes, trips = judge(
             prepared,
             params,
@@ -362,18 +534,33 @@ def judge_job(job: Job, trained: network.Params, phase: Phase, step: int) -> Ver
             starts,
             label,
             baselines=tuple(BASELINES),
-            extra=extra,
+            extra=others,
             known=flat,
         )
         tables.append(table)
+        on_path.append((episodes, trips))
         flat = {"flat": episodes["flat"]}  # no path matters to an account without a position
-        if path == "worst":
-            write_trips(job.run.path / TRIPS_FILE, prepared, trips)
-            _store_samples(job, trained, phase, episodes[AGENT])
-    whole = append_evaluation(job.run.path / EVALUATIONS, tables)
-    checkpoint = checkpoint_of(job.run.path / "checkpoints", step)
-    write_death_pages(job.run, prepared, job.split, params, trained, whole, checkpoint=checkpoint)
-    return verdict(whole, span_days=prepared.span_days)
+    return Played(tables=tables, worst=on_path[0][0], trips=on_path[0][1])
+
+
+def summary_of(found: Verdict) -> dict[str, Any]:
+    """Returns the few figures of a verdict that a list of runs shows; unbounded ends left out."""
+    told = {"verdict": found.word.value} | _figures(found.agent.pass_rate)
+    rival = found.rival
+    if rival is not None and rival.advantage is not None:
+        told["against"] = {"policy": rival.policy} | _figures(rival.advantage)
+    return told
+
+
+def _figures(estimate: Estimate) -> dict[str, Any]:
+    figures = {
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "n": estimate.n,
+        "n_effective": estimate.n_effective,
+    }
+    return {name: value for name, value in figures.items() if np.isfinite(value)}
 
 
 def checkpoint_of(folder: Path, step: int) -> str:
@@ -462,5 +649,7 @@ def evaluate_run(job: Job) -> Verdict:
         trained, meta = load_network(job.run.path / "checkpoints", job.config.ppo)
         phase = next(p for p in job.phases if p.name == meta["phase"])
         found = judge_job(job, trained, phase, int(meta["step"]))
+        job.run.record_progress({"test": summary_of(found)})
+        record_files(job.run)
         publish(job.run)
     return found

@@ -46,7 +46,16 @@ __all__ = [
 DEFAULT_ROOT = Path("runs")
 """Where runs are kept unless another root is named, relative to the working directory."""
 
-MANIFEST_KEYS = ("config", "seeds", "markets", "data", "rulebook", "hardware", "lineage")
+MANIFEST_KEYS = (
+    "config",
+    "seeds",
+    "markets",
+    "data",
+    "slices",
+    "rulebook",
+    "hardware",
+    "lineage",
+)
 """What a caller may tell of a run; the rest of run.toml is found out here."""
 
 _FORMAT = 1
@@ -159,6 +168,21 @@ class Run:
             manifest["updated"] = _now()
             if progress is not None:
                 manifest["progress"] = manifest.get("progress", {}) | _plain(progress, "progress")
+            self._write(manifest)
+
+    def record_progress(self, progress: Mapping[str, Any]) -> None:
+        """Writes figures into [progress]; replaces the last ones' keys, leaves the status."""
+        with self.lock():
+            manifest = _read_manifest(self.path)
+            manifest["progress"] = manifest.get("progress", {}) | _plain(progress, "progress")
+            manifest["updated"] = _now()
+            self._write(manifest)
+
+    def record_files(self, files: Mapping[str, str]) -> None:
+        """Writes the SHA-256 of the run's files into [files], in place of those there."""
+        with self.lock():
+            manifest = _read_manifest(self.path)
+            manifest["files"] = dict(files)
             self._write(manifest)
 
     def record_resume(self, step: int) -> None:

@@ -19,7 +19,7 @@ import jax  # noqa: E402
 
 from passline.config import field_help, read_config  # noqa: E402
 from passline.errors import GateNotPassedError  # noqa: E402
-from passline.evaluate.slices import SliceConfig  # noqa: E402
+from passline.evaluate.windows import SliceConfig, read_windows  # noqa: E402
 from passline.learn.curriculum import CurriculumConfig  # noqa: E402
 from passline.learn.curriculum import Progress as Steps  # noqa: E402
 from passline.learn.settings import PPOConfig  # noqa: E402
@@ -61,6 +61,7 @@ OPTIONS: tuple[tuple[str, str, type, Any], ...] = (
     ("--path", "task.path", TaskConfig, str),
     ("--test-days", "slices.test_days", SliceConfig, click.IntRange(min=1)),
     ("--gate-days", "slices.gate_days", SliceConfig, click.IntRange(min=1)),
+    ("--final-days", "slices.final_days", SliceConfig, click.IntRange(min=0)),
     ("--episodes", "slices.n_episodes", SliceConfig, click.IntRange(min=1)),
     ("--lanes", "ppo.n_lanes", PPOConfig, click.IntRange(min=1)),
     ("--learning-rate", "ppo.learning_rate", PPOConfig, float),
@@ -269,6 +270,12 @@ def demo(
     "--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="Settings as TOML."
 )
 @click.option("--phases", help="Curriculum as TOML instead of the built-in one.")
+@click.option(
+    "--slices",
+    "slices_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Slices by name, contract and dates as TOML, in place of the cut by days.",
+)
 @settings_options
 @click.option("--set", "pairs", multiple=True, help="Any setting: section.key=value; repeatable.")
 @click.option("--name", help="What to call the run.")
@@ -282,6 +289,7 @@ def train(
     trade_as: str | None,
     file: Path | None,
     phases: str | None,
+    slices_file: Path | None,
     pairs: tuple[str, ...],
     name: str | None,
     resume: str | None,
@@ -302,6 +310,8 @@ def train(
         "trade_as": trade_as,
         "phases": phases,
     }
+    if slices_file is not None:
+        given["slices.named"] = [window.to_plain() for window in read_windows(slices_file)]
     if resume is not None:
         if any(value is not None for value in given.values()) or file is not None:
             raise click.UsageError("--resume goes on with the run's own settings; give no others")

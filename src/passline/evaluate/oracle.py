@@ -43,7 +43,7 @@ def fit_oracle(
         greedy: the agent's rule; only gives the compiled player its shape.
         network: the agent's parameters; likewise.
     """
-    first, stop = split.train[0]
+    first, stop = max(split.train, key=lambda part: part[1] - part[0])
     part = Slice(name="train", market=0, first_bar=first, stop_bar=stop, end_bar=stop - 1)
     starts = evaluation_starts(prepared, [part], n=N_FIT, span_days=prepared.span_days, seed=1)
     begun = begin_at(params, starts)

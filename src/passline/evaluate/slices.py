@@ -1,17 +1,27 @@
 """Which bars are for training, which for the gates, and which are held out for the verdict.
 
 Time is cut, never shuffled: training first, then the gate slices, then the test slices, with an
-embargo between them, so that no training episode touches a bar that a verdict is spoken on.
+embargo between them, so that no training episode touches a bar that a verdict is spoken on. Named
+windows (see `windows`) may lie in another order; training is then purged around them.
 """
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
 
 from passline.errors import ConfigError
+from passline.evaluate.windows import (
+    GATE_PART,
+    MOST_GATE_DAYS,
+    MOST_TEST_DAYS,
+    TEST_PART,
+    SliceConfig,
+)
+from passline.market.clock import EPOCH
 from passline.sim.layout import BarFlag
 from passline.task.prepare import Prepared
 
@@ -22,6 +32,7 @@ __all__ = [
     "Starts",
     "day_starts",
     "evaluation_starts",
+    "final_slices",
     "shorten",
     "split",
 ]
@@ -29,28 +40,11 @@ __all__ = [
 I64 = NDArray[np.int64]
 Ranges = list[tuple[int, int]]
 
-
-@dataclass(frozen=True, kw_only=True)
-class SliceConfig:
-    """How time is cut, and how many episodes judge a policy."""
-
-    test_days: int = 365
-    """Calendar days at the end of each market that are held out for the verdict."""
-    gate_days: int = 240
-    """Calendar days before those that are held out for the gates between phases."""
-    embargo_days: int = 5
-    """Calendar days left out between training, gate and test."""
-    n_episodes: int = 384
-    """Evaluation episodes a policy, over all slices; half start at a session, half anywhere."""
-
-    def __post_init__(self) -> None:
-        """Refuses cuts that leave nothing."""
-        for name in ("test_days", "gate_days", "n_episodes"):
-            value = getattr(self, name)
-            if value < 1:
-                raise ConfigError(f"{name} was {value}; it must be at least 1.")
-        if self.embargo_days < 0:
-            raise ConfigError(f"embargo_days was {self.embargo_days}; it must be at least 0.")
+LEAST_TRAIN_DAYS = 40
+"""Trading days that must be left for training."""
+PURGE_SESSIONS = 30
+"""Sessions after a held-out window that are not trained on, though the embargo is over: features
+look back over twenty days of session time at most, and sessions may be short."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,39 +101,167 @@ class Starts:
 
 
 def split(prepared: Prepared, config: SliceConfig) -> Split:
-    """Cuts every market by time.
+    """Cuts every market by time: by named windows if there are any, by days otherwise.
+
+    Dates count alike on all markets, since markets of one date share their luck: what is held out
+    of one is trained on in none. The final window is not cut here; its bars are not in `prepared`
+    (see `windows.hide_final`).
 
     Raises:
-        ConfigError: a market is too short for its gate and test days.
+        ConfigError: a market is too short for its gate and test days, or a named slice holds no
+            bars.
     """
+    return _split_named(prepared, config) if config.named else _split_by_days(prepared, config)
+
+
+def final_slices(prepared: Prepared, config: SliceConfig, start: date) -> tuple[Slice, ...]:
+    """Returns the slices of the final window, which only its opening may ask for.
+
+    Args:
+        prepared: markets with all their bars.
+        config: how time is cut.
+        start: first trading day of the window (see `windows.final_start`).
+
+    Raises:
+        ConfigError: a named final slice holds no bars.
+    """
+    if config.named:
+        return _named_slices(prepared, config, "final")
+    found: list[Slice] = []
+    for market, days in _days_by_market(prepared):
+        at = int(np.searchsorted(days, (start - EPOCH).days))
+        first = prepared.first_bar[market]
+        if at < len(days):
+            found += _by_month(prepared, "final", market, first + at, first + len(days))
+    return tuple(found)
+
+
+def _days_by_market(prepared: Prepared) -> list[tuple[int, NDArray[np.int32]]]:
+    """Returns each market's number and the trading day of its bars with known features."""
+    day = np.asarray(prepared.compiled.tape.day)
+    return [
+        (market, day[first : prepared.offsets[market + 1]])
+        for market, first in enumerate(prepared.first_bar)
+    ]
+
+
+def _split_by_days(prepared: Prepared, config: SliceConfig) -> Split:
+    """Cuts by days, counted back from the last trading day of all markets."""
     train: Ranges = []
     gate: list[Slice] = []
     test: list[Slice] = []
-    day = prepared.compiled.tape.day
-    for market, first in enumerate(prepared.first_bar):
-        stop = prepared.offsets[market + 1]
+    by_market = _days_by_market(prepared)
+    last_day = max(int(days[-1]) for _, days in by_market)
+    n_days = last_day - min(int(days[0]) for _, days in by_market) + 1
+    test_days = config.test_days or max(min(n_days // TEST_PART, MOST_TEST_DAYS), 1)
+    gate_days = config.gate_days or max(min(n_days // GATE_PART, MOST_GATE_DAYS), 1)
+    test_from = last_day - test_days + 1
+    gate_to = test_from - config.embargo_days
+    gate_from = gate_to - gate_days
+    train_to = gate_from - config.embargo_days
+    for market, days in by_market:
+        first, stop = prepared.first_bar[market], prepared.offsets[market + 1]
         symbol = prepared.bars[market].contract.symbol
-        days = day[first:stop]
-        last_day = int(days[-1])
-        test_from = last_day - config.test_days + 1
-        gate_to = test_from - config.embargo_days
-        gate_from = gate_to - config.gate_days
-        train_to = gate_from - config.embargo_days
         cuts = [
             first + int(np.searchsorted(days, d)) for d in (train_to, gate_from, gate_to, test_from)
         ]
-        n_train_days = len(np.unique(day[first : cuts[0]]))
-        if n_train_days < 40:
-            held = config.test_days + config.gate_days + 2 * config.embargo_days
+        n_train_days = len(np.unique(days[: cuts[0] - first]))
+        if n_train_days < LEAST_TRAIN_DAYS:
+            held = test_days + gate_days + 2 * config.embargo_days
             raise ConfigError(
                 f"{symbol}: {n_train_days} trading days are left for training after {held} "
-                f"calendar days were held out of {last_day - int(days[0]) + 1}; at least 40 are "
-                "needed. Give more bars, or lower --test-days and --gate-days."
+                f"calendar days were held out of {last_day - int(days[0]) + 1}; at least "
+                f"{LEAST_TRAIN_DAYS} are needed. Give more bars, or lower --test-days and "
+                "--gate-days."
             )
         train.append((first, cuts[0]))
         gate += _by_month(prepared, "gate", market, cuts[1], cuts[2])
         test += _by_month(prepared, "test", market, cuts[3], stop)
     return Split(train=train, gate=tuple(gate), test=tuple(test))
+
+
+def _split_named(prepared: Prepared, config: SliceConfig) -> Split:
+    """Cuts by named windows; training is what they leave of its own windows, or of everything."""
+    gate, test = (_named_slices(prepared, config, role) for role in ("gate", "test"))
+    train: Ranges = []
+    n_days = 0
+    for market, days in _days_by_market(prepared):
+        symbol, first = prepared.bars[market].contract.symbol, prepared.first_bar[market]
+        may_train = _may_train(days, symbol, config)
+        edges = np.flatnonzero(np.diff(np.r_[False, may_train, False].astype(np.int8)))
+        train += [(first + int(a), first + int(b)) for a, b in edges.reshape(-1, 2)]
+        n_days += len(np.unique(days[may_train]))
+    if n_days < LEAST_TRAIN_DAYS:
+        raise ConfigError(
+            f"{n_days} trading days are left for training beside the named slices, their embargo "
+            f"of {config.embargo_days} days and {PURGE_SESSIONS} sessions after each; at least "
+            f"{LEAST_TRAIN_DAYS} are needed. Give more bars, or shorter slices."
+        )
+    return Split(train=train, gate=gate, test=test)
+
+
+def _may_train(days: NDArray[np.int32], symbol: str, config: SliceConfig) -> NDArray[np.bool_]:
+    """Tells which bars may be trained on: in a training window, and purged of what is held out.
+
+    Before a held-out window the embargo is left out; training episodes end where their range ends,
+    so none reaches in. After one, the embargo and as many sessions as features look back.
+    """
+    own = [w for w in config.named if w.role == "train" and w.on(symbol)]
+    allowed = np.zeros(len(days), bool)
+    for window in own:
+        allowed |= (days >= _number(window.start)) & (days < _number(window.stop))
+    if not any(w.role == "train" for w in config.named):
+        allowed[:] = True
+    sessions = np.unique(days)
+    for window in config.named:
+        if window.role == "train":
+            continue
+        begin = _number(window.start) - config.embargo_days
+        after = int(np.searchsorted(sessions, _number(window.stop) + config.embargo_days))
+        until = after + PURGE_SESSIONS
+        allowed &= (days < begin) | (
+            days >= sessions[until] if until < len(sessions) else np.zeros(len(days), bool)
+        )
+    return allowed
+
+
+def _named_slices(prepared: Prepared, config: SliceConfig, role: str) -> tuple[Slice, ...]:
+    """Lays the windows of a role over the markets; an episode must end inside its slice."""
+    found: list[Slice] = []
+    for window in (w for w in config.named if w.role == role):
+        before = len(found)
+        for market, days in _days_by_market(prepared):
+            symbol, first = prepared.bars[market].contract.symbol, prepared.first_bar[market]
+            a, b = (int(np.searchsorted(days, _number(d))) for d in (window.start, window.stop))
+            if window.on(symbol) and a < b:
+                found.append(
+                    Slice(
+                        name=window.name if window.contract else f"{window.name}-{symbol}",
+                        market=market,
+                        first_bar=first + a,
+                        stop_bar=first + b,
+                        end_bar=first + b - 1,
+                    )
+                )
+        if len(found) == before:
+            raise ConfigError(
+                f"slice '{window.name}' ({window.start} to {window.stop}, "
+                f"{window.contract or 'all markets'}) holds no bar with known features. The bars "
+                f"are those of {_reach_text(prepared)}; correct its dates or contract."
+            )
+    return tuple(found)
+
+
+def _reach_text(prepared: Prepared) -> str:
+    return ", ".join(
+        f"{prepared.bars[market].contract.symbol} from {days[[0]].astype('datetime64[D]')[0]} to "
+        f"{days[[-1]].astype('datetime64[D]')[0]}"
+        for market, days in _days_by_market(prepared)
+    )
+
+
+def _number(day: date) -> int:
+    return (day - EPOCH).days
 
 
 def _by_month(prepared: Prepared, kind: str, market: int, first: int, stop: int) -> list[Slice]:

@@ -32,6 +32,7 @@ __all__ = [
     "DISTRIBUTIONS_FILE",
     "EQUITY_FILE",
     "EVALUATIONS_FILE",
+    "FINAL_FILE",
     "REPLAYS",
     "ReportData",
     "final_rows",
@@ -45,6 +46,8 @@ EQUITY_FILE = "equity.npz"
 OPENINGS_FILE = "openings.jsonl"
 REPLAYS = "replays"
 """Folder of a run that holds the pages of replayed episodes."""
+FINAL_FILE = "final.npz"
+"""Episodes on the sealed final window, once it was opened; never mixed with the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
