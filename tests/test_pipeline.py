@@ -1,6 +1,7 @@
 """The main job end to end, tiny: run folder, gates, verdict, report, resuming, refusals."""
 
 import json
+import shutil
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,9 +16,12 @@ from passline import pipeline
 from passline.cli import main
 from passline.config import from_plain
 from passline.errors import ConfigError, RunError
-from passline.evaluate.table import load_evaluations
+from passline.evaluate.table import append_evaluation, load_evaluations
+from passline.final import unseal
 from passline.learn.checkpoint import list_checkpoints
 from passline.market.clock import EPOCH, trade_date
+from passline.openings import read_openings
+from passline.registry import verify_run
 from passline.runs import RunStatus, list_runs, open_run
 
 BOOK = """
@@ -258,3 +262,46 @@ def test_commands_evaluate_and_report(finished, capsys):
     assert not stop.value.code
     assert json.loads(capsys.readouterr().out)["verdict"] == "no edge found"
     assert len(load_evaluations(outcome.run.path / "evaluations.npz")) > before
+
+
+def test_the_final_window_is_judged_only_when_opened_and_each_opening_is_counted(finished, capsys):
+    outcome, _, root = finished
+    run = open_run(outcome.run.path)
+    assert read_openings(run) == []
+    assert not (run.path / "final.npz").exists()
+    before = (run.path / "evaluations.npz").read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        main(["unseal", run.id, "--root", str(root), "--json"])
+    assert not stop.value.code
+    answer = json.loads(capsys.readouterr().out)
+    assert "for the first time" in answer["reasons"][0]
+    second = unseal(run)
+    assert "opened 2 times" in second.verdict.reasons[0]
+    openings = read_openings(run)
+    assert [opening.n_before for opening in openings] == [0, 1]
+    assert openings[0].window.first == run.manifest["slices"]["final"][0]
+    assert openings[0].result == openings[1].result
+    assert openings[0].result["n"] > 0
+    table = load_evaluations(run.path / "final.npz")
+    assert all(name.startswith("final-SYN-2020-0") for name in set(table.slice))
+    assert table.start_day.min() >= (openings[0].window.first - EPOCH).days
+    assert (run.path / "evaluations.npz").read_bytes() == before
+    assert all(check.is_sound is not False for check in verify_run(run, root))
+
+
+def test_a_run_that_was_altered_is_found_out(finished, tmp_path):
+    outcome, _, _ = finished
+    copy = tmp_path / outcome.run.id
+    shutil.copytree(outcome.run.path, copy)
+    whole = {check.name: check.is_sound for check in verify_run(open_run(copy), tmp_path)}
+    assert whole["files"] is whole["checkpoints"] is whole["verdict"] is True
+    last = max(list_checkpoints(copy / "checkpoints"), key=lambda info: info.meta["step"])
+    last.tensors.write_bytes(last.tensors.read_bytes()[:-1] + b"\x00\x01")
+    table = load_evaluations(copy / "evaluations.npz")
+    (copy / "evaluations.npz").unlink()
+    append_evaluation(copy / "evaluations.npz", [replace(table, outcome=table.outcome * 0 + 1)])
+    found = {check.name: check.is_sound for check in verify_run(open_run(copy), tmp_path)}
+    assert found["files"] is found["checkpoints"] is found["verdict"] is False
+    with pytest.raises(SystemExit) as stop:
+        main(["runs", "--verify", outcome.run.id, "--root", str(tmp_path)])
+    assert stop.value.code == 3

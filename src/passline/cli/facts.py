@@ -1,4 +1,4 @@
-"""Commands that tell facts: contracts, the exchange's calendar, firms' rulebooks, runs."""
+"""Commands that tell facts: contracts, the exchange's calendar, firms' rulebooks."""
 
 import re
 from collections.abc import Sequence
@@ -21,19 +21,10 @@ from passline.market.calendar import CalendarDay, calendar_names, load_calendar
 from passline.market.contract import MINI, Contract
 from passline.market.contracts import find_contract, load_contracts
 from passline.rulebook import Row, Rulebook, describe, list_rulebooks, load_rulebook
-from passline.runs import DEFAULT_ROOT, Run, RunStatus, list_runs
 
-__all__ = ["calendar", "contracts", "rulebooks", "runs"]
+__all__ = ["calendar", "contracts", "rulebooks"]
 
 _POLICY_STYLES = {"forbidden": "red", "allowed": "green", "conditions": "yellow"}
-_STATUS_STYLES = {
-    "running": "cyan",
-    "finished": "green",
-    "interrupted": "yellow",
-    "failed": "red",
-    "killed": "red",
-    "unreadable": "red",
-}
 _TRAILS = {"intraday": "intraday", "end_of_day": "end of day", "static": "static"}
 
 
@@ -267,64 +258,3 @@ def _print_book(book: Rulebook, rows: Sequence[Row]) -> None:
             for (as_of, confidence, source, note), number in sources.items()
         ]
     )
-
-
-# --- runs ----------------------------------------------------------------------------------------
-
-
-@click.command()
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_ROOT,
-    show_default=True,
-    help="Folder of the runs.",
-)
-@json_option
-def runs(root: Path, as_json: bool) -> None:
-    """List runs, oldest first, with what they trained on and how far they came."""
-    found = list_runs(root)
-    if as_json:
-        print_json([_run_record(run) for run in found])
-        return
-    if not found:
-        click.echo(f"No runs in {root}. Start one with: passline demo, or passline train")
-        return
-    columns = ("run", "status", "rulebook", "market", "steps")
-    rows = [_run_row(run) for run in found]
-    print_table(columns, rows, right=("steps",), marks=_STATUS_STYLES)
-    told = [(run.id, str(run.manifest.get("message", ""))) for run in found]
-    if any(message for _, message in told):
-        click.echo("")
-        print_facts(told)
-
-
-def _run_row(run: Run) -> tuple[str, ...]:
-    steps = run.manifest.get("progress", {}).get("step")
-    rulebook = run.manifest.get("rulebook", {})
-    return (
-        run.id,
-        run.status.value,
-        str(rulebook.get("id", "")) if isinstance(rulebook, dict) else str(rulebook),
-        ", ".join(_markets(run)),
-        f"{steps:,}" if isinstance(steps, int) else "",
-    )
-
-
-def _markets(run: Run) -> list[str]:
-    """Returns the contracts that the run names, whatever else it tells of its markets."""
-    markets = run.manifest.get("markets", [])
-    named = markets.values() if isinstance(markets, dict) else markets
-    told = [item.get("contract", "") if isinstance(item, dict) else item for item in named]
-    return [str(name) for name in told if name]
-
-
-def _run_record(run: Run) -> dict[str, Any]:
-    is_readable = run.status is not RunStatus.UNREADABLE
-    return {
-        **(run.manifest if is_readable else {}),
-        "id": run.id,
-        "path": run.path,
-        "status": run.status.value,
-        "message": str(run.manifest.get("message", "")),
-    }

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from passline.evaluate.samples import EquityPaths, SamplePair
+from passline.evaluate.stats import Estimate
 from passline.evaluate.table import AGENT, EvaluationTable
 from passline.evaluate.verdict import PolicyScore
 from passline.report.breakdown import Dimension
@@ -27,11 +28,13 @@ __all__ = [
     "advantage_figure",
     "breakdown_figure",
     "checkpoint_figure",
+    "curve_grid",
     "curve_names",
     "distribution_figure",
     "equity_figure",
     "half_figure",
     "pass_rate_figure",
+    "pass_rate_rows",
     "reason_colors",
     "reason_figure",
     "result_figure",
@@ -467,3 +470,50 @@ def _legend_above(figure: Figure, axes: Axes, palette: Palette) -> None:
         columnspacing=1.2,
         borderpad=0,
     )
+
+
+def pass_rate_rows(rates: Mapping[str, Estimate], palette: Palette) -> Figure:
+    """Draws pass rates with their intervals, one line a run."""
+    figure, axes = half_figure(palette, 0.9 + 0.36 * len(rates))
+    figure.set_size_inches(FULL_WIDTH, 0.9 + 0.36 * len(rates))
+    for row, rate in enumerate(rates.values()):
+        color = run_color(row, palette)
+        axes.plot([rate.low, rate.high], [row, row], color=color, lw=2.4, solid_capstyle="round")
+        axes.plot([rate.value], [row], "o", color=color, ms=6.5)
+        _write(axes, rate.high, row, f"{rate.value:.1%}", palette.ink)
+    axes.set_ylim(len(rates) - 0.4, -0.6)
+    axes.set_yticks(range(len(rates)), list(rates))
+    axes.set_xlim(0, min(max(rate.high for rate in rates.values()) * 1.15 + 0.05, 1.12))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.grid(visible=False, axis="y")
+    return figure
+
+
+def curve_grid(
+    panels: Mapping[str, Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64]]]],
+    palette: Palette,
+) -> Figure:
+    """Draws the runs' curves together, one panel a quantity, one color a run.
+
+    Args:
+        panels: by title, by run: training steps and values.
+        palette: colors.
+    """
+    figure = Figure(figsize=(FULL_WIDTH, 2.75), layout="constrained")
+    axes_row = figure.subplots(1, len(panels), squeeze=False).ravel()
+    letters = list(dict.fromkeys(letter for lines in panels.values() for letter in lines))
+    for axes, (title, lines) in zip(axes_row, panels.items(), strict=True):
+        _style(axes, palette)
+        for letter, (steps, values) in lines.items():
+            color = run_color(letters.index(letter), palette)
+            axes.plot(steps, values, color=color, lw=1.4, label=letter)
+        _panel_title(axes, title, palette)
+        _steps_axis(axes)
+    _legend_above(figure, axes_row[0], palette)
+    return figure
+
+
+def run_color(index: int, palette: Palette) -> str:
+    """Returns the color of the index-th run of a comparison."""
+    colors = (palette.agent, palette.other, palette.good, palette.bad, palette.amber, palette.idle)
+    return colors[index % len(colors)]
