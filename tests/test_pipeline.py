@@ -15,7 +15,10 @@ import tomli_w
 from passline import pipeline
 from passline.cli import main
 from passline.config import from_plain
+from passline.death_pages import first_deaths
 from passline.errors import ConfigError, RunError
+from passline.evaluate.judge import BASELINES
+from passline.evaluate.replay_choice import page_name
 from passline.evaluate.table import append_evaluation, load_evaluations
 from passline.final import unseal
 from passline.learn.checkpoint import list_checkpoints
@@ -192,6 +195,26 @@ def test_the_report_comes_from_the_folder_alone(finished):
     assert "forbids automated trading" in before
     outcome.report.unlink()
     assert pipeline.publish(open_run(outcome.run.path)).read_text() == before
+
+
+def test_the_first_deaths_of_each_rule_are_replayed_beside_the_report(finished):
+    outcome, _, _ = finished
+    table = load_evaluations(outcome.run.path / "evaluations.npz")
+    expected = {page_name(item, table) for item in first_deaths(table)}
+    assert expected
+    assert {page.name for page in (outcome.run.path / "replays").iterdir()} == expected
+    text = outcome.report.read_text()
+    for name in expected:
+        assert f'href="replays/{name}#bar=end"' in text
+
+
+def test_the_verdict_is_kept_as_data(finished):
+    outcome, _, _ = finished
+    told = json.loads((outcome.run.path / "verdict.json").read_text())
+    assert told["verdict"] == outcome.verdict.word.value
+    assert {p["policy"] for p in told["policies"]} >= {"agent", *BASELINES}
+    for policy in told["policies"][1:]:
+        assert policy["advantage"]["n"] == policy["advantage_redrawn"]["n"] == 12
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(settings, finished, tmp_path):
