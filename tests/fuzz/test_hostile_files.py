@@ -112,7 +112,12 @@ def test_hostile_files_are_read_or_refused(name: str) -> None:
 def test_many_hostile_files_are_read_or_refused(name: str, figure: Figure) -> None:
     target, said, count = TARGETS[name], set(), 0
 
-    @settings(max_examples=2_000 if " " not in name else 400, deadline=None, database=None)
+    @settings(
+        max_examples=2_000 if " " not in name else 400,
+        deadline=None,
+        derandomize=True,
+        database=None,
+    )
     @given(data=mangled(target.seeds))
     def try_one(data: bytes) -> None:
         nonlocal count
@@ -121,5 +126,4 @@ def test_many_hostile_files_are_read_or_refused(name: str, figure: Figure) -> No
 
     try_one()
     figure("files tried", count, "each read or refused in one of our words, none left behind")
-    figure("different answers", len(said), "more than 3" if " " not in name else "any")
     assert " " in name or len(said) > 3
