@@ -60,6 +60,9 @@ from passline.task.phases import Phase, load_phases
 from passline.task.prepare import OBSERVATION_NAMES, Prepared, phase_params, prepare
 
 __all__ = [
+    "EVALUATIONS",
+    "REPORT",
+    "TEST_SEED",
     "Job",
     "Markets",
     "Outcome",

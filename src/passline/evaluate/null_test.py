@@ -19,6 +19,7 @@ from passline.runs import replace_file
 __all__ = [
     "ALPHA",
     "NULL_TEST_FILE",
+    "WORDS",
     "NullTest",
     "NullTestOfKind",
     "draws_needed",
