@@ -22,7 +22,7 @@ from passline.report.figures import pass_rate_figure
 from passline.report.page import render_report, write_figures, write_report
 from passline.report.svg import PAGE, figure_to_png, figure_to_svg
 from passline.report.tensorboard import Scalars
-from passline.report.views import REASONS
+from passline.report.views import REASONS, final_window
 from passline.runs import Run, create_run, open_run
 
 DOCS = Path(passline.__file__).parents[2] / "docs" / "evaluation.md"
@@ -286,8 +286,12 @@ def test_openings_of_the_final_window_are_counted_from_their_record(run, tmp_pat
     copy = tmp_path / run.id
     shutil.copytree(run.path, copy)
     record = copy / "openings.jsonl"
-    record.write_text('{"event": "opened"}\n{"event": "result"}\n{"event": "opened"}\n')
-    assert load_report_data(open_run(copy)).n_openings == 2
+    first, second = (f'{{"event": "opened", "n_by_others": {n}}}\n' for n in (0, 3))
+    record.write_text(first + '{"event": "judged"}\n' + second)
+    data = load_report_data(open_run(copy))
+    assert (data.n_openings, data.n_openings_by_others) == (2, 3)
+    told = final_window(replace(data, n_openings=1))
+    assert "opened once by this run and 3 times by other runs before. Only the first" in told
     record.write_text("not json")
     with pytest.raises(RunError, match=r"openings.jsonl: cannot be read"):
         load_report_data(open_run(copy))

@@ -66,6 +66,7 @@ class ReportData:
         replays: names of the replay pages in the run.
         null_test: what a null test of the run found; None if there was none.
         n_openings: times that this run opened its final window.
+        n_openings_by_others: times that other runs had opened its dates before.
     """
 
     manifest: Mapping[str, Any]
@@ -79,6 +80,7 @@ class ReportData:
     replays: tuple[str, ...] = ()
     null_test: NullTest | None = None
     n_openings: int = 0
+    n_openings_by_others: int = 0
 
 
 def load_report_data(run: Run) -> ReportData:
@@ -92,6 +94,7 @@ def load_report_data(run: Run) -> ReportData:
     equity = run.path / EQUITY_FILE
     trips = run.path / TRIPS_FILE
     table = load_evaluations(evaluations) if evaluations.exists() else None
+    own, others = _count_openings(run.path / OPENINGS_FILE)
     return ReportData(
         manifest=run.manifest,
         status=run.status.value,
@@ -103,17 +106,19 @@ def load_report_data(run: Run) -> ReportData:
         trips=load_trips(trips) if trips.exists() else None,
         replays=tuple(sorted(page.name for page in (run.path / REPLAYS).glob("*.html"))),
         null_test=load_null_test(run.path),
-        n_openings=_count_openings(run.path / OPENINGS_FILE),
+        n_openings=own,
+        n_openings_by_others=others,
     )
 
 
-def _count_openings(path: Path) -> int:
-    """Returns the number of openings in a run's record of its final window."""
+def _count_openings(path: Path) -> tuple[int, int]:
+    """Returns how often a run opened its final window, and how often other runs had before."""
     if not path.exists():
-        return 0
+        return 0, 0
     try:
         entries = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
-        return sum(entry["event"] == "opened" for entry in entries)
+        opened = [entry for entry in entries if entry["event"] == "opened"]
+        return len(opened), max((int(entry["n_by_others"]) for entry in opened), default=0)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: cannot be read ({error}). Restore it from a copy") from error
 

@@ -314,8 +314,10 @@ def final_window(data: ReportData) -> str:
     if not n:
         return f"Final window, {span}: sealed, never opened by this run."
     times = "once" if n == 1 else f"{n} times"
-    warning = "" if n == 1 else " Only the first opening was a test."
-    return f"Final window, {span}: opened {times} by this run.{warning}"
+    others = data.n_openings_by_others
+    before = f" and {others} times by other runs before" if others else ""
+    warning = "" if n == 1 and not others else " Only the first opening was a test."
+    return f"Final window, {span}: opened {times} by this run{before}.{warning}"
 
 
 def _ending_tone(reason: DoneReason) -> str:
