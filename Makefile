@@ -1,11 +1,12 @@
 # make demo: environment, installation, the main job on the built-in market, the report.
 # make test: environment, installation, lint, types, layers and all tests.
+# make mutants: small faults put into rulebook and sim; their tests must notice nine in ten.
 # make proof: the long proofs; their figures go to build/proof.md (docs/proof.md).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test proof lint clean
+.PHONY: setup demo test proof mutants lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -33,6 +34,10 @@ test: lint
 
 proof: setup
 	PROOF_FACTOR=20 $(BIN)/python -m pytest -m 'proof or hypothesis'
+
+mutants: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt cosmic-ray==8.7.0
+	$(BIN)/python tests/mutants.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

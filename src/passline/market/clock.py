@@ -19,6 +19,7 @@ __all__ = [
     "END_YEAR",
     "EPOCH",
     "FIRST_YEAR",
+    "HOUR_NS",
     "MINUTE_NS",
     "eastern_offset_ns",
     "eastern_to_utc_ns",

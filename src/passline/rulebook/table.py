@@ -188,10 +188,8 @@ class Table:
             self._wrong(key, wanted)
         return share
 
-    def day(self, key: str, default: date | None = None) -> date:
-        """Returns a date; required unless a default is given."""
-        if default is not None and key not in self.raw:
-            return default
+    def day(self, key: str) -> date:
+        """Returns a date."""
         wanted = "a date without quotes, such as 2026-10-02"
         value = self._value(key, wanted)
         if isinstance(value, datetime) or not isinstance(value, date):
