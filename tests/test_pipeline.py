@@ -13,6 +13,7 @@ import pytest
 import tomli_w
 
 from passline import pipeline
+from passline.base_policy import kept_base, newest_policy
 from passline.cli import main
 from passline.config import from_plain
 from passline.death_pages import first_deaths
@@ -24,7 +25,13 @@ from passline.final import unseal
 from passline.learn.checkpoint import list_checkpoints
 from passline.market.clock import EPOCH, trade_date
 from passline.openings import read_openings
-from passline.registry import verify_run
+from passline.registry import (
+    configurations_tried,
+    data_fingerprints,
+    is_forced,
+    verify_run,
+)
+from passline.reproduce import reproduce, table_sha256
 from passline.runs import RunStatus, list_runs, open_run
 
 BOOK = """
@@ -328,3 +335,37 @@ def test_a_run_that_was_altered_is_found_out(finished, tmp_path):
     with pytest.raises(SystemExit) as stop:
         main(["runs", "--verify", outcome.run.id, "--root", str(tmp_path)])
     assert stop.value.code == 3
+
+
+def test_a_run_trained_again_is_the_same_and_an_altered_one_is_not(finished, capsys):
+    outcome, _, root = finished
+    found = reproduce(open_run(outcome.run.path), Quiet())
+    assert found.is_same
+    assert found.weights[0] == found.weights[1]
+    assert found.differences == ()
+    assert found.again.manifest["progress"]["reproduces"] == outcome.run.id
+    assert configurations_tried(root, next(iter(data_fingerprints(outcome.run)))) == 1
+    table = load_evaluations(outcome.run.path / "evaluations.npz")
+    assert table_sha256(table) != table_sha256(replace(table, reward=table.reward + 1e-9))
+
+
+def test_a_training_begins_with_the_weights_of_another(settings, finished, tmp_path):
+    outcome, _, _ = finished
+    config = from_plain(settings, "test")
+    base = newest_policy(open_run(outcome.run.path), config.ppo)
+    earlier = replace(config, slices=replace(config.slices, test_days=70, gate_days=20))
+    with pytest.raises(ConfigError, match="to judge them"):
+        pipeline.start_job(earlier, root=tmp_path, base=base)
+    assert list(tmp_path.iterdir()) == []
+    job = pipeline.start_job(config, root=tmp_path, base=base)
+    lineage = open_run(job.run.path).manifest["lineage"]
+    assert lineage["base_run"] == outcome.run.id
+    assert lineage["base_forced"] is True
+    assert is_forced(open_run(job.run.path))
+    kept = kept_base(open_run(job.run.path), config.ppo)
+    for net, layers in base.network.items():
+        for name, values in layers.items():
+            np.testing.assert_array_equal(kept.network[net][name], values)
+    assert job.run.manifest["config_fingerprint"] != outcome.run.manifest["config_fingerprint"]
+    with pytest.raises(ConfigError, match="set by --from RUN, not by hand"):
+        pipeline.start_job(replace(config, base_sha256="ab" * 32), root=tmp_path)

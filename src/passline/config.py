@@ -43,6 +43,8 @@ class TrainConfig:
     """Id of a built-in rulebook, or the path of a TOML file."""
     phases: str = ""
     """TOML file of the curriculum; empty for the built-in one."""
+    base_sha256: str = ""
+    """SHA-256 of the checkpoint that training begins with, set by --from; empty draws weights."""
     task: TaskConfig = field(default_factory=TaskConfig)
     """Bracket, sizes and costs."""
     slices: SliceConfig = field(default_factory=SliceConfig)

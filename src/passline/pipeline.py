@@ -15,9 +15,10 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from passline.base_policy import BasePolicy, check_dates, keep_base, kept_base
 from passline.config import TrainConfig, from_plain, to_plain
 from passline.death_pages import write_death_pages
-from passline.errors import BarsError, RunError
+from passline.errors import BarsError, ConfigError, RunError
 from passline.evaluate.gates import GateResult
 from passline.evaluate.judge import BASELINES, Label, judge
 from passline.evaluate.oracle import fit_oracle
@@ -110,6 +111,7 @@ class Job:
         split: the cut of time.
         phases: the curriculum.
         market: the built-in market; None for bar files.
+        base: weights that training begins with; None if they are drawn.
     """
 
     run: Run
@@ -118,6 +120,7 @@ class Job:
     split: Split
     phases: tuple[Phase, ...]
     market: SyntheticMarket | None
+    base: BasePolicy | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,11 +205,32 @@ def _trade_as(bars: Bars, symbol: str) -> Bars:
     return dataclasses.replace(bars, contract=contract)
 
 
-def start_job(config: TrainConfig, *, root: Path = DEFAULT_ROOT, name: str | None = None) -> Job:
+def start_job(
+    config: TrainConfig,
+    *,
+    root: Path = DEFAULT_ROOT,
+    name: str | None = None,
+    base: BasePolicy | None = None,
+) -> Job:
     """Prepares the markets and makes the run's directory.
 
     Nothing is written before everything that can be refused has been looked at.
+
+    Args:
+        config: the settings.
+        root: directory of the runs.
+        name: what to call the run; the rulebook's id without it.
+        base: weights to begin with; they are copied into the run.
+
+    Raises:
+        PasslineError: anything that the settings, the bars or the base do not allow.
     """
+    known = "" if base is None else base.sha256
+    if config.base_sha256 not in ("", known):
+        raise ConfigError(
+            f"base_sha256 was {config.base_sha256[:12]}…; it is set by --from RUN, not by hand."
+        )
+    config = dataclasses.replace(config, base_sha256=known)
     markets = open_markets(config)
     rulebook = load_rulebook(config.rulebook)
     phases = load_phases(Path(config.phases) if config.phases else None)
@@ -214,8 +238,15 @@ def start_job(config: TrainConfig, *, root: Path = DEFAULT_ROOT, name: str | Non
     cut = split(prepared, config.slices)
     for slices in (cut.gate, cut.test):
         evaluation_starts(prepared, slices, n=2, span_days=prepared.span_days, seed=0)
-    run = create_run(root, name or rulebook.id, _manifest(config, markets, prepared, cut))
+    manifest = _manifest(config, markets, prepared, cut)
+    if base is not None:
+        data = frozenset(entry["sha256"] for entry in manifest["data"].values())
+        check_dates(base, manifest["slices"], data)
+        manifest["lineage"] |= base.lineage
+    run = create_run(root, name or rulebook.id, manifest)
     (run.path / "checkpoints").mkdir()
+    if base is not None:
+        keep_base(run, base)
     return Job(
         run=run,
         config=config,
@@ -223,6 +254,7 @@ def start_job(config: TrainConfig, *, root: Path = DEFAULT_ROOT, name: str | Non
         split=cut,
         phases=phases,
         market=markets.made,
+        base=base,
     )
 
 
@@ -245,6 +277,7 @@ def continue_job(run: Run) -> Job:
         split=cut,
         phases=phases,
         market=markets.made,
+        base=kept_base(run, config.ppo),
     )
 
 
@@ -440,6 +473,7 @@ def _train(job: Job, screen: Screen, *, forced: bool) -> tuple[Trained, list[dic
             recorder,
             checkpoints,
             forced=forced,
+            base=None if job.base is None else job.base.network,
         )
     return trained, recorder.gates
 

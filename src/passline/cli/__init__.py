@@ -27,6 +27,7 @@ COMMANDS = {
     "replay": ("passline.cli.replay", "Play a judged episode again, bar by bar."),
     "runs": ("passline.cli.registry", "List runs, their lineage and what was tried; verify one."),
     "compare": ("passline.cli.compare", "Set runs side by side, on the same episodes."),
+    "reproduce": ("passline.cli.reproduce", "Train a run again and compare hashes."),
     "unseal": ("passline.cli.unseal", "Judge a run's agent on its sealed final window, on record."),
     "data": ("passline.cli.data", "Import, check and resample bars."),
     "play": ("passline.cli.play", "Play a signal file through a firm's rules."),

@@ -17,6 +17,7 @@ tune_xla()
 
 import jax  # noqa: E402
 
+from passline.base_policy import newest_policy  # noqa: E402
 from passline.config import field_help, read_config  # noqa: E402
 from passline.errors import GateNotPassedError  # noqa: E402
 from passline.evaluate.windows import SliceConfig, read_windows  # noqa: E402
@@ -279,6 +280,7 @@ def demo(
 @settings_options
 @click.option("--set", "pairs", multiple=True, help="Any setting: section.key=value; repeatable.")
 @click.option("--name", help="What to call the run.")
+@click.option("--from", "base", help="Begin with the weights of a run: its id or directory.")
 @click.option("--resume", help="Go on with a stopped run: its id or directory.")
 @click.option("--force", is_flag=True, help="Go on past a gate that was not passed.")
 @root_option
@@ -292,6 +294,7 @@ def train(
     slices_file: Path | None,
     pairs: tuple[str, ...],
     name: str | None,
+    base: str | None,
     resume: str | None,
     force: bool,
     root: Path,
@@ -313,13 +316,15 @@ def train(
     if slices_file is not None:
         given["slices.named"] = [window.to_plain() for window in read_windows(slices_file)]
     if resume is not None:
-        if any(value is not None for value in given.values()) or file is not None:
+        if any(value is not None for value in [*given.values(), file, base]):
             raise click.UsageError("--resume goes on with the run's own settings; give no others")
         job = continue_job(open_run(resume, root))
     else:
         if not bars and file is None:
             raise click.UsageError("no bars: give --bars FILE, or a --config that names them")
-        job = start_job(read_config(file, given), root=root, name=name)
+        config = read_config(file, given)
+        policy = None if base is None else newest_policy(open_run(base, root), config.ppo)
+        job = start_job(config, root=root, name=name, base=policy)
     play_out(job, forced=force, as_json=as_json)
 
 

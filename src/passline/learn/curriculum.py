@@ -172,6 +172,7 @@ class _Work:
     checkpoints: Path | None
     update: Update
     budgets: list[int]
+    base: network.Params | None
 
     @property
     def total_steps(self) -> int:
@@ -188,6 +189,7 @@ def train_curriculum(
     checkpoints: Path | None,
     *,
     forced: bool = False,
+    base: network.Params | None = None,
 ) -> Trained:
     """Trains through the phases, going on from the last checkpoint if there is one.
 
@@ -200,6 +202,7 @@ def train_curriculum(
         watcher: takes progress and results.
         checkpoints: existing directory of this run's checkpoints; None keeps none.
         forced: go on past a gate that was not passed.
+        base: weights to begin with; None draws them from the seed.
 
     Raises:
         CheckpointError: the directory holds checkpoints that do not fit these settings.
@@ -214,6 +217,7 @@ def train_curriculum(
         checkpoints=checkpoints,
         update=update_of(ppo),
         budgets=updates_by_phase(phases, ppo, config),
+        base=base,
     )
     saved, cursor = _start_or_resume(work)
     gates: list[GateResult] = []
@@ -275,6 +279,8 @@ def _start_or_resume(work: _Work) -> tuple[_Saved, _Cursor]:
     state = init_train_state(
         work.ppo, lanes, len(OBSERVATION_NAMES), N_ACTIONS, jax.random.fold_in(key, 2)
     )
+    if work.base is not None:
+        state = state._replace(params=_copy(work.base))
     fresh = _Saved(state, _copy(state.params))
     found = [] if work.checkpoints is None else list_checkpoints(work.checkpoints)
     if not found:
