@@ -423,6 +423,7 @@ class _Recorder:
                     "low": result.estimate.low,
                     "high": result.estimate.high,
                     "n": result.estimate.n,
+                    "n_effective": result.estimate.n_effective,
                     "above": result.above,
                     "is_passed": result.is_passed,
                 }

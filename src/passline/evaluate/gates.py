@@ -57,8 +57,8 @@ class GateResult:
         word = "passed" if self.is_passed else "NOT passed"
         return (
             f"gate of phase '{self.phase}' {word}: {WORDS[self.measure]} {e.value:+.3f} "
-            f"(95 % {e.low:+.3f} to {e.high:+.3f}, n {e.n}, {e.n_clusters} blocks of days); "
-            f"the lower bound must be above {self.above:g}."
+            f"(95 % {e.low:+.3f} to {e.high:+.3f}, n {e.n} worth {e.n_effective:.0f}, "
+            f"{e.n_clusters} blocks of days); the lower bound must be above {self.above:g}."
         )
 
 
