@@ -29,6 +29,11 @@ from passline.learn import tune_xla
 tune_xla()
 
 import jax  # noqa: E402
+import matplotlib as mpl  # noqa: E402
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
 from passline.cli.training import DEMO, use_cache  # noqa: E402
@@ -252,6 +257,30 @@ KINDS: dict[str, Callable[[World], dict[str, Any]]] = {
 }
 
 
+def draw_entry(rows: list[dict[str, Any]], file: Path) -> None:
+    """Draws every `entry` piece: share of the oracle's reward against steps and seconds."""
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3), sharey=True)
+    colors = {"full_information": "tab:blue", "ppo": "tab:orange"}
+    pieces = [row for row in rows if row["kind"] == "entry"]
+    for row, (learner, color), (panel, x) in itertools.product(
+        pieces, colors.items(), zip(panels, ("steps", "seconds"), strict=True)
+    ):
+        top, points = row["oracle"]["value"], row[learner]
+        at = [point[x] for point in points]
+        panel.plot(at, [point["value"] / top for point in points], color=color)
+        low, high = ([point[side] / top for point in points] for side in ("low", "high"))
+        panel.fill_between(at, low, high, color=color, alpha=0.15)
+        panel.set_xlabel(x)
+    for panel in panels:
+        panel.axhline(0.9, color="gray", linestyle=":")
+        panel.set_ylim(-1.0, 1.2)
+    panels[0].set_ylabel("R a session / oracle's")
+    names = [plt.Line2D([], [], color=color, label=name) for name, color in colors.items()]
+    panels[1].legend(handles=names)
+    figure.tight_layout()
+    figure.savefig(file, dpi=80)
+
+
 def commit() -> str:
     shown = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
@@ -267,6 +296,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=tuple(KINDS), default=tuple(KINDS))
     parser.add_argument("--store", type=Path, default=Path("learning.jsonl"))
     parser.add_argument("--at-most", type=int, default=10**9, help="new pieces to measure now")
+    parser.add_argument("--figure", type=Path, help="PNG of the first phase's curves")
     parser.add_argument("--json", action="store_true", help="print JSON (the only form)")
     options = parser.parse_args()
     use_cache()
@@ -285,6 +315,8 @@ def main() -> None:
         with store.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(f"{piece}: {row['seconds']} s", file=sys.stderr)
+    if options.figure:
+        draw_entry(rows, options.figure)
     print(json.dumps({"pieces": rows}, indent=2))
 
 
