@@ -15,6 +15,7 @@ __all__ = [
     "RulebookError",
     "RunError",
     "SimulationError",
+    "TrainingLostError",
 ]
 
 
@@ -56,3 +57,9 @@ class GateNotPassedError(PasslineError):
     """The curriculum ran, and a phase's gate was not passed; exit code 3."""
 
     exit_code = 3
+
+
+class TrainingLostError(PasslineError):
+    """Some trainings of a walk-forward failed or died; the others are kept. Exit code 1."""
+
+    exit_code = 1

@@ -69,8 +69,10 @@ __all__ = [
     "Outcome",
     "Played",
     "Screen",
+    "book_entry",
     "check_run",
     "continue_job",
+    "data_entry",
     "evaluate_run",
     "load_markets",
     "open_markets",
@@ -79,6 +81,7 @@ __all__ = [
     "run_job",
     "start_job",
     "summary_of",
+    "untrained_network",
 ]
 
 EVALUATIONS = "evaluations.npz"
@@ -317,11 +320,11 @@ def _manifest(
         "seeds": {"training": config.curriculum.seed, "test": TEST_SEED},
         "markets": [b.contract.symbol for b in prepared.bars],
         "data": {
-            f"{i}-{whole.contract.symbol}": _data_entry(whole, seen)
+            f"{i}-{whole.contract.symbol}": data_entry(whole, seen)
             for i, (whole, seen) in enumerate(pairs)
         },
         "slices": _slices_entry(markets, prepared, cut),
-        "rulebook": _book_entry(book, prepared),
+        "rulebook": book_entry(book, prepared),
         "hardware": {
             "jax_backend": jax.default_backend(),
             "jax_devices": [str(d) for d in jax.devices()],
@@ -330,7 +333,7 @@ def _manifest(
     }
 
 
-def _data_entry(bars: Bars, seen: Bars) -> dict[str, Any]:
+def data_entry(bars: Bars, seen: Bars) -> dict[str, Any]:
     """Tells of a market: all its bars, and where those end that the run may see."""
     first, last = (
         str(np.datetime64(int(t), "ns").astype("datetime64[m]")) for t in bars.ts[[0, -1]]
@@ -367,7 +370,8 @@ def _slices_entry(markets: Markets, prepared: Prepared, cut: Split) -> dict[str,
     return told
 
 
-def _book_entry(book: Rulebook, prepared: Prepared) -> dict[str, Any]:
+def book_entry(book: Rulebook, prepared: Prepared) -> dict[str, Any]:
+    """Tells of the rulebook and of how long its evaluations last."""
     return {
         "id": book.id,
         "firm": book.firm,

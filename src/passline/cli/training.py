@@ -36,7 +36,17 @@ from passline.pipeline import (  # noqa: E402
 from passline.runs import DEFAULT_ROOT, open_run  # noqa: E402
 from passline.task.prepare import TaskConfig  # noqa: E402
 
-__all__ = ["demo", "evaluate", "report", "train"]
+__all__ = [
+    "demo",
+    "evaluate",
+    "json_option",
+    "overrides_of",
+    "report",
+    "root_option",
+    "settings_options",
+    "train",
+    "use_cache",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -30,6 +30,7 @@ __all__ = [
     "SliceConfig",
     "Split",
     "Starts",
+    "by_month",
     "day_starts",
     "evaluation_starts",
     "final_slices",
@@ -132,7 +133,7 @@ def final_slices(prepared: Prepared, config: SliceConfig, start: date) -> tuple[
         at = int(np.searchsorted(days, (start - EPOCH).days))
         first = prepared.first_bar[market]
         if at < len(days):
-            found += _by_month(prepared, "final", market, first + at, first + len(days))
+            found += by_month(prepared, "final", market, first + at, first + len(days))
     return tuple(found)
 
 
@@ -175,8 +176,8 @@ def _split_by_days(prepared: Prepared, config: SliceConfig) -> Split:
                 "--gate-days."
             )
         train.append((first, cuts[0]))
-        gate += _by_month(prepared, "gate", market, cuts[1], cuts[2])
-        test += _by_month(prepared, "test", market, cuts[3], stop)
+        gate += by_month(prepared, "gate", market, cuts[1], cuts[2])
+        test += by_month(prepared, "test", market, cuts[3], stop)
     return Split(train=train, gate=tuple(gate), test=tuple(test))
 
 
@@ -264,7 +265,7 @@ def _number(day: date) -> int:
     return (day - EPOCH).days
 
 
-def _by_month(prepared: Prepared, kind: str, market: int, first: int, stop: int) -> list[Slice]:
+def by_month(prepared: Prepared, kind: str, market: int, first: int, stop: int) -> list[Slice]:
     """Names a stretch's months; an episode may run on to the end of the stretch."""
     days = prepared.compiled.tape.day[first:stop].astype("datetime64[D]")
     months = days.astype("datetime64[M]")

@@ -19,7 +19,14 @@ from passline.errors import RunError
 from passline.runs import replace_file
 from passline.sim.layout import DoneReason, Outcome
 
-__all__ = ["AGENT", "EvaluationTable", "append_evaluation", "join_tables", "load_evaluations"]
+__all__ = [
+    "AGENT",
+    "EvaluationTable",
+    "append_evaluation",
+    "encode_table",
+    "join_tables",
+    "load_evaluations",
+]
 
 AGENT = "agent"
 """Name of the policy that was trained; all others are baselines or oracles."""
@@ -222,7 +229,7 @@ def append_evaluation(path: Path, tables: Sequence[EvaluationTable]) -> Evaluati
     columns["evaluation"] = first + rank[codes.reshape(-1)]
     numbered = EvaluationTable(action_names=new.action_names, **columns)
     whole = numbered if old is None else join_tables([old, numbered])
-    replace_file(path, _encode(whole))
+    replace_file(path, encode_table(whole))
     return whole
 
 
@@ -265,8 +272,15 @@ def _column(
         ) from error
 
 
-def _encode(table: EvaluationTable) -> bytes:
+def encode_table(table: EvaluationTable, beside: Mapping[str, Any] | None = None) -> bytes:
+    """Returns the bytes of a file that `load_evaluations` reads.
+
+    Args:
+        table: the rows.
+        beside: further arrays to keep in the same file, by name.
+    """
     arrays: dict[str, NDArray[Any]] = dict(_sb3_arrays(table))
+    arrays |= {name: np.asarray(value) for name, value in (beside or {}).items()}
     arrays["action_names"] = np.array(table.action_names)
     arrays["outcome_names"] = np.array([code.name.lower() for code in Outcome])
     arrays["done_reason_names"] = np.array([code.name.lower() for code in DoneReason])

@@ -1,0 +1,119 @@
+"""The figures of a walk-forward's page: pass rate by test window, and the track record."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+from numpy.typing import NDArray
+
+from passline.evaluate.walk_results import FoldScore, SeedRecord
+from passline.report.svg import Palette
+
+__all__ = ["fold_figure", "median_record", "record_figure"]
+
+WIDE = (10.6, 3.2)
+SMALL = 8.0
+
+
+def fold_figure(folds: Sequence[FoldScore], palette: Palette) -> Figure:
+    """Draws each window's pass rate with its interval, its seeds, and its best baseline."""
+    figure, axes = _wide(palette)
+    for fold in folds:
+        rate = fold.scores[0].pass_rate
+        x = float(fold.fold)
+        axes.plot([x, x], [rate.low, rate.high], color=palette.agent, lw=2.4)
+        axes.plot([x], [rate.value], "o", color=palette.agent, ms=7, label="agent, all seeds")
+        rates = list(fold.seed_rates.values())
+        axes.plot(
+            [x - 0.12] * len(rates), rates, "o", ms=4, mfc="none", mec=palette.agent, label="a seed"
+        )
+        if len(fold.scores) > 1:
+            rival = fold.scores[1].pass_rate
+            axes.plot([x + 0.14] * 2, [rival.low, rival.high], color=palette.rival, lw=1.6)
+            axes.plot([x + 0.14], [rival.value], "D", color=palette.rival, ms=5,
+                      label="best baseline of the window")  # fmt: skip
+    numbers = [fold.fold for fold in folds]
+    axes.set_xticks(numbers, [f"fold {number}\n{_years(fold)}" for number, fold in
+                              zip(numbers, folds, strict=True)])  # fmt: skip
+    axes.set_xlim(min(numbers) - 0.6, max(numbers) + 0.6)
+    axes.set_ylim(bottom=-0.01)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="%"))
+    axes.grid(axis="x", visible=False)
+    _legend(figure, axes, palette)
+    return figure
+
+
+def record_figure(records: Sequence[SeedRecord], starts: Sequence[int], palette: Palette) -> Figure:
+    """Draws what the accounts made, added up over the windows' sessions, by seed and as median.
+
+    Args:
+        records: one a seed.
+        starts: first days of the test windows, days since 1970-01-01.
+        palette: colors.
+    """
+    figure, axes = _wide(palette)
+    for record in records:
+        made = np.cumsum(record.result_usd)
+        axes.plot(np.arange(len(made)), made, color=palette.agent, lw=1, alpha=0.4, label="a seed")
+    day, middle = median_record(records)
+    axes.plot(np.arange(len(day)), middle, color=palette.agent, lw=2.2, label="median of the seeds")
+    places = np.searchsorted(day, list(starts))
+    for place in places[1:]:
+        axes.axvline(place, color=palette.faint, lw=1, ls=(0, (2, 3)))
+    axes.axhline(0, color=palette.muted, lw=0.8)
+    months = [str(np.datetime64(start, "D").astype("datetime64[M]")) for start in starts]
+    axes.set_xticks(places, months)
+    axes.set_xlim(0, max(len(day) - 1, 1))
+    axes.yaxis.set_major_formatter(FuncFormatter(_usd))
+    _legend(figure, axes, palette)
+    return figure
+
+
+def median_record(
+    records: Sequence[SeedRecord],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Returns the sessions and the median over the seeds of what was made up to each, USD."""
+    sums = np.stack([np.cumsum(record.result_usd) for record in records])
+    return records[0].day, np.median(sums, axis=0)
+
+
+def _years(fold: FoldScore) -> str:
+    first, stop = fold.trainings[0].told["test"]
+    return " to ".join(str(np.datetime64(day, "D").astype("datetime64[M]")) for day in
+                       (first, stop - 1))  # fmt: skip
+
+
+def _usd(value: float, _: object) -> str:
+    sign = "−" if value < 0 else ""
+    return f"{sign}${abs(value) / 1e3:,.3g}k" if value else "$0"
+
+
+def _wide(palette: Palette) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=WIDE, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_facecolor("none")
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(palette.muted)
+    axes.tick_params(colors=palette.muted, labelsize=SMALL, length=0, pad=4)
+    axes.grid(color=palette.grid, lw=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _legend(figure: Figure, axes: Axes, palette: Palette) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    figure.legend(
+        list(once.values()),
+        list(once),
+        loc="outside upper left",
+        ncols=4,
+        frameon=False,
+        fontsize=SMALL,
+        labelcolor=palette.ink,
+        handlelength=1.4,
+        borderpad=0,
+    )

@@ -1,0 +1,247 @@
+"""The directory of a walk-forward: made, filled, gone on with, and summed up on a page.
+
+Each training leaves one file, put in place whole, so that a walk-forward that was stopped does only
+what is missing when it goes on.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from passline.config import TrainConfig, from_plain, to_plain
+from passline.errors import ConfigError, RunError
+from passline.evaluate.folds import Fold, FoldConfig, cut_folds
+from passline.evaluate.slices import evaluation_starts
+from passline.evaluate.verdict import Verdict
+from passline.evaluate.walk_results import RESULTS, load_walk
+from passline.pipeline import (
+    TEST_SEED,
+    Markets,
+    book_entry,
+    check_run,
+    data_entry,
+    open_markets,
+)
+from passline.report.walk_page import WALK_PAGE, write_walk_page
+from passline.rulebook import load_rulebook
+from passline.runs import DEFAULT_ROOT, Run, RunStatus, create_run, replace_file
+from passline.task.phases import load_phases
+from passline.task.prepare import Prepared, prepare
+from passline.walkforward.pool import Done, work_here, work_in_processes
+from passline.walkforward.ray_pool import work_on_ray
+from passline.walkforward.work import Order, Task
+
+__all__ = ["Walk", "WalkOutcome", "continue_walk", "publish_walk", "run_walk", "start_walk"]
+
+SECTION = "walkforward"
+"""Of the configuration in run.toml, beside the sections that a training has."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """A walk-forward about to run.
+
+    Attributes:
+        run: its directory.
+        order: what all its trainings share.
+        folds: the cuts of time.
+    """
+
+    run: Run
+    order: Order
+    folds: tuple[Fold, ...]
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All trainings, the earliest fold first."""
+        first = self.order.config.curriculum.seed
+        seeds = range(first, first + self.order.folds.seeds)
+        return tuple(Task(fold=fold.number, seed=seed) for fold in self.folds for seed in seeds)
+
+    @property
+    def missing(self) -> tuple[Task, ...]:
+        """Trainings without a result."""
+        return tuple(task for task in self.tasks if not self.result_of(task).exists())
+
+    def result_of(self, task: Task) -> Path:
+        """Returns the file of a training's result."""
+        return self.run.path / RESULTS / f"{task.name}.npz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkOutcome:
+    """What a walk-forward came to.
+
+    Attributes:
+        run: its directory.
+        verdict: on all test windows together; None if no training ended well.
+        page: the page; None without a result.
+        failed: trainings that failed, with what went wrong.
+    """
+
+    run: Run
+    verdict: Verdict | None
+    page: Path | None
+    failed: tuple[tuple[Task, str], ...]
+
+
+def start_walk(
+    config: TrainConfig,
+    folds: FoldConfig,
+    *,
+    forced: bool = False,
+    root: Path = DEFAULT_ROOT,
+    name: str | None = None,
+) -> Walk:
+    """Prepares the markets, cuts the folds and makes the directory.
+
+    Nothing is written before everything that can be refused has been looked at.
+    """
+    markets = open_markets(config)
+    order, prepared = _order(markets, config, folds, forced=forced)
+    cuts = cut_folds(prepared, config.slices, folds)
+    for fold in cuts:
+        for slices in (fold.split.gate, fold.split.test):
+            evaluation_starts(prepared, slices, n=2, span_days=prepared.span_days, seed=0)
+    label = name or f"walkforward-{prepared.rulebook.id}"
+    run = create_run(root, label, _manifest(order, markets, prepared, cuts))
+    (run.path / RESULTS).mkdir()
+    return Walk(run=run, order=order, folds=cuts)
+
+
+def continue_walk(run: Run) -> Walk:
+    """Prepares a walk-forward that was stopped to go on.
+
+    Raises:
+        RunError: the run is no walk-forward, its settings were altered, or bars, rulebook or
+            curriculum are not those it began with.
+    """
+    plain = dict(run.manifest["config"])
+    if SECTION not in plain:
+        raise RunError(f"{run.id}: is not a walk-forward. Go on with: passline train --resume")
+    own = dict(plain.pop(SECTION))
+    forced = bool(own.pop("forced"))
+    config = from_plain(plain, f"{run.id}/run.toml")
+    markets = open_markets(config)
+    check_run(run, config, markets.whole)
+    order, prepared = _order(markets, config, FoldConfig(**own), forced=forced)
+    return Walk(run=run, order=order, folds=cut_folds(prepared, config.slices, order.folds))
+
+
+def _order(
+    markets: Markets, config: TrainConfig, folds: FoldConfig, *, forced: bool
+) -> tuple[Order, Prepared]:
+    order = Order(
+        bars=markets.bars,
+        rulebook=load_rulebook(config.rulebook),
+        phases=load_phases(Path(config.phases) if config.phases else None),
+        config=config,
+        folds=folds,
+        forced=forced,
+    )
+    return order, prepare(markets.bars, order.rulebook, config.task)
+
+
+def _manifest(
+    order: Order, markets: Markets, prepared: Prepared, cuts: Sequence[Fold]
+) -> dict[str, Any]:
+    pairs = enumerate(zip(markets.whole, markets.bars, strict=True))
+    first = order.config.curriculum.seed
+    return {
+        "config": to_plain(order.config)
+        | {SECTION: to_plain(order.folds) | {"forced": order.forced}},
+        "seeds": {"training": list(range(first, first + order.folds.seeds)), "test": TEST_SEED},
+        "markets": [b.contract.symbol for b in order.bars],
+        "data": {f"{i}-{a.contract.symbol}": data_entry(a, b) for i, (a, b) in pairs},
+        "rulebook": book_entry(order.rulebook, prepared),
+        "hardware": {"jax_backend": jax.default_backend()},
+        "slices": {"folds": [_window(fold) for fold in cuts], "final": markets.final_start},
+    }
+
+
+def _window(fold: Fold) -> dict[str, Any]:
+    """Returns a fold's windows as dates, the last day included."""
+
+    def dates(window: tuple[int, int]) -> str:
+        first, last = (str(np.datetime64(day, "D")) for day in (window[0], window[1] - 1))
+        return f"{first} to {last}"
+
+    return {
+        "fold": fold.number,
+        "train": dates(fold.train),
+        "gate": dates(fold.gate),
+        "test": dates(fold.test),
+    }
+
+
+def run_walk(walk: Walk, say: Say, *, jobs: int = 1, ray_address: str | None = None) -> WalkOutcome:
+    """Does the trainings that are missing, and writes the page of what is there.
+
+    Args:
+        walk: the walk-forward.
+        say: takes a line a training.
+        jobs: processes on this machine.
+        ray_address: a Ray cluster that does the trainings instead.
+
+    Raises:
+        ConfigError: `jobs` below 1, or no cluster answers.
+    """
+    if jobs < 1:
+        raise ConfigError(f"jobs was {jobs}; it must be at least 1.")
+    failed: list[tuple[Task, str]] = []
+    with walk.run.lock():
+        missing = walk.missing
+        if len(missing) < len(walk.tasks):
+            walk.run.record_resume(len(walk.tasks) - len(missing))
+        try:
+            n_done = len(walk.tasks) - len(missing)
+            for done in _dispatch(walk.order, missing, jobs, ray_address):
+                n_done += 1
+                if done.error:
+                    failed.append((done.task, done.error))
+                    say(f"{done.task.name} FAILED: {done.error}")
+                    continue
+                replace_file(walk.result_of(done.task), done.content)
+                walk.run.update_status(RunStatus.RUNNING, progress={"trained": n_done})
+                say(f"{done.task.name} done ({n_done} of {len(walk.tasks)})")
+        except KeyboardInterrupt:
+            walk.run.update_status(RunStatus.INTERRUPTED, message="stopped by the user")
+            raise
+        except Exception as error:
+            walk.run.update_status(RunStatus.FAILED, message=str(error))
+            raise
+        return _conclude(walk, failed)
+
+
+def _dispatch(
+    order: Order, tasks: Sequence[Task], jobs: int, ray_address: str | None
+) -> Iterator[Done]:
+    if not tasks:
+        return iter(())
+    if ray_address is not None:
+        return work_on_ray(order, tasks, ray_address)
+    return work_here(order, tasks) if jobs == 1 else work_in_processes(order, tasks, jobs)
+
+
+def _conclude(walk: Walk, failed: list[tuple[Task, str]]) -> WalkOutcome:
+    n_done = len(walk.tasks) - len(walk.missing)
+    progress: Mapping[str, Any] = {"trained": n_done, "planned": len(walk.tasks)}
+    message = "; ".join(f"{task.name}: {error}" for task, error in failed[:5])
+    status = RunStatus.FAILED if failed else RunStatus.FINISHED
+    walk.run.update_status(status, message=message, progress=progress)
+    if not n_done:
+        return WalkOutcome(run=walk.run, verdict=None, page=None, failed=tuple(failed))
+    found, page = publish_walk(walk.run)
+    return WalkOutcome(run=walk.run, verdict=found, page=page, failed=tuple(failed))
+
+
+def publish_walk(run: Run) -> tuple[Verdict, Path]:
+    """Writes a walk-forward's page again, from its directory alone."""
+    results = load_walk(run)
+    return results.verdict, write_walk_page(run, results, run.path / WALK_PAGE)
