@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from passline.learn import network
+from passline.learn import mlp, network
 
 F, A, L = 5, 7, 4096
 
@@ -54,6 +54,75 @@ def test_spelled_out_gradients_equal_automatic_ones(params: network.Params) -> N
 
     ours, theirs = jax.jit(jax.grad(score))(params), jax.jit(jax.grad(plain))(params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours, theirs)
+
+
+def wide_loss(net: mlp.Net, obs: jax.Array, precision: mlp.Precision) -> jax.Array:
+    return jnp.mean(jnp.square(mlp.outputs_t(net, obs, precision) - jnp.cos(obs[:, 0])))
+
+
+@pytest.mark.parametrize("name", ["actor", "critic"])
+def test_bfloat16_products_take_rounded_operands_and_add_up_in_float32(
+    params: network.Params, name: str
+) -> None:
+    obs, _ = lanes(7)
+    net = params[name]
+
+    def rounded(x: jax.Array) -> np.ndarray:
+        return np.asarray(x.astype(jnp.bfloat16).astype(jnp.float32), np.float64)
+
+    hidden, n_rounded = rounded(obs).T, 3 if name == "actor" else 2
+    for i in range(3):
+        is_rounded = i < n_rounded
+        w = rounded(net[f"w{i}"]) if is_rounded else np.asarray(net[f"w{i}"], np.float64)
+        out = w @ hidden + np.asarray(net[f"b{i}"], np.float64)[..., None]
+        hidden = np.tanh(out)
+        if i + 1 < n_rounded:
+            hidden = rounded(jnp.asarray(hidden, jnp.float32))
+    got = jax.jit(mlp.outputs_t, static_argnums=2)(net, obs, "bfloat16")
+    # An activation that lies next to a tie may round the other way: one part in 256 of it.
+    np.testing.assert_allclose(got, out.squeeze(), atol=4e-3)
+    assert np.mean(np.abs(got - out.squeeze()) > 1e-5) < 0.05
+    exact = mlp.outputs_t(net, obs, "float32")
+    assert np.mean(np.abs(got - exact) > 1e-5) > 0.5
+
+
+@pytest.mark.parametrize("name", ["actor", "critic"])
+def test_bfloat16_gradients_stray_less_than_a_hundredth(params: network.Params, name: str) -> None:
+    obs, _ = lanes(8)
+    grad = jax.jit(jax.grad(wide_loss), static_argnums=2)
+    exact, ours = (grad(params[name], obs, p) for p in ("float32", "bfloat16"))
+    for key in exact:
+        assert ours[key].dtype == jnp.float32
+        stray = jnp.linalg.norm(ours[key] - exact[key]) / jnp.linalg.norm(exact[key])
+        assert 0.0 < stray < 0.01, (key, stray)
+
+
+def test_packed_observations_give_the_same_bits(params: network.Params) -> None:
+    obs, _ = lanes(9)
+    stored = mlp.packed(obs, "bfloat16")
+    assert stored.nbytes == obs.nbytes // 2
+    assert mlp.packed(obs, "float32") is obs
+
+    def score(net: mlp.Net, x: jax.Array) -> jax.Array:
+        return jnp.mean(jnp.square(mlp.outputs_t(net, x, "bfloat16")))
+
+    grad = jax.jit(jax.value_and_grad(score))
+    whole, half = grad(params["actor"], obs), grad(params["actor"], stored)
+    jax.tree.map(np.testing.assert_array_equal, whole, half)
+
+
+def test_rounding_equals_the_conversion_of_jax() -> None:
+    bits = jax.random.bits(jax.random.key(0), (1 << 16,), jnp.uint32)
+    drawn = jax.lax.bitcast_convert_type(bits, jnp.float32)
+    ties = jax.lax.bitcast_convert_type(
+        (bits & jnp.uint32(0xFFFF0000)) | jnp.uint32(0x8000), jnp.float32
+    )
+    known = jnp.array([0.0, -0.0, 1.0, jnp.inf, -jnp.inf, 3.4028235e38, 1e-40])
+    for x in (drawn[~jnp.isnan(drawn)], ties[~jnp.isnan(ties)], known):
+        ours, theirs = mlp.round_bfloat16(x), x.astype(jnp.bfloat16)
+        np.testing.assert_array_equal(ours.view(jnp.uint16), theirs.view(jnp.uint16))
+        np.testing.assert_array_equal(mlp.widen(ours), ours.astype(jnp.float32))
+    assert jnp.isnan(mlp.round_bfloat16(jnp.float32(jnp.nan)))
 
 
 def test_gradient_reaches_every_array(params: network.Params) -> None:

@@ -12,6 +12,8 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 
+from passline.learn.mlp import Precision, outputs_t
+
 __all__ = [
     "MASKED_LOGIT",
     "Params",
@@ -122,20 +124,14 @@ def evaluate_actions(
     return take_action_t(log_probs, action), entropy, critic_values(params, obs)
 
 
-def actor_logits_t(params: Params, obs: jax.Array) -> jax.Array:
-    """Computes unmasked logits, actions first [A, L], from observations [L, F]."""
-    net = params["actor"]
-    hidden = _hidden_t(net, obs)
-    last = len(net) // 2 - 1
-    return _affine(net[f"w{last}"], net[f"b{last}"], hidden)
+def actor_logits_t(params: Params, obs: jax.Array, precision: Precision = "float32") -> jax.Array:
+    """Computes unmasked logits, actions first [A, L], from observations [L, F] (see mlp)."""
+    return outputs_t(params["actor"], obs, precision)
 
 
-def critic_values(params: Params, obs: jax.Array) -> jax.Array:
-    """Computes the critic's output [L] from observations [L, F]."""
-    net = params["critic"]
-    hidden = _hidden_t(net, obs)
-    last = len(net) // 2 - 1
-    return _value_head(net[f"w{last}"], net[f"b{last}"], hidden)
+def critic_values(params: Params, obs: jax.Array, precision: Precision = "float32") -> jax.Array:
+    """Computes the critic's output [L] from observations [L, F] (see mlp)."""
+    return outputs_t(params["critic"], obs, precision)
 
 
 def masked_log_softmax_t(logits: jax.Array, mask: jax.Array) -> jax.Array:
@@ -190,82 +186,3 @@ def unpack_mask_t(bits: jax.Array, n_actions: int) -> jax.Array:
     rows = jnp.arange(n_actions, dtype=jnp.uint32)[:, None]
     is_legal: jax.Array = (jnp.right_shift(bits[None, :], rows) & jnp.uint32(1)) == jnp.uint32(1)
     return is_legal
-
-
-def _hidden_t(net: dict[str, jax.Array], obs: jax.Array) -> jax.Array:
-    """Runs the hidden layers, [L, F] to [H, L]."""
-    hidden = jnp.tanh(_affine_input(net["w0"], net["b0"], obs))
-    for i in range(1, len(net) // 2 - 1):
-        hidden = jnp.tanh(_affine(net[f"w{i}"], net[f"b{i}"], hidden))
-    return hidden
-
-
-# The three products below equal the plain expressions and only spell out their gradients, in
-# the operand orders that XLA's CPU matrix kernels run fastest (benchmarks/update.py measures).
-
-
-@jax.custom_vjp
-def _affine(w: jax.Array, b: jax.Array, h: jax.Array) -> jax.Array:
-    """Computes w @ h + b: [M, K], [M], [K, L] give [M, L]."""
-    return w @ h + b[:, None]
-
-
-def _affine_fwd(
-    w: jax.Array, b: jax.Array, h: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return w @ h + b[:, None], (w, h)
-
-
-def _affine_bwd(
-    saved: tuple[jax.Array, jax.Array], g: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    w, h = saved
-    w_t: jax.Array = jax.lax.optimization_barrier(w.T)  # type: ignore[no-untyped-call]
-    return g @ h.T, jnp.sum(g, axis=1), w_t @ g
-
-
-_affine.defvjp(_affine_fwd, _affine_bwd)
-
-
-@jax.custom_vjp
-def _affine_input(w: jax.Array, b: jax.Array, x: jax.Array) -> jax.Array:
-    """Computes w @ x.T + b: [M, F], [M], [L, F] give [M, L]."""
-    return w @ x.T + b[:, None]
-
-
-def _affine_input_fwd(
-    w: jax.Array, b: jax.Array, x: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return w @ x.T + b[:, None], (w, x)
-
-
-def _affine_input_bwd(
-    saved: tuple[jax.Array, jax.Array], g: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    w, x = saved
-    return g @ x, jnp.sum(g, axis=1), g.T @ w
-
-
-_affine_input.defvjp(_affine_input_fwd, _affine_input_bwd)
-
-
-@jax.custom_vjp
-def _value_head(w: jax.Array, b: jax.Array, h: jax.Array) -> jax.Array:
-    """Computes w @ h + b: [H], [], [H, L] give [L]."""
-    return w @ h + b
-
-
-def _value_head_fwd(
-    w: jax.Array, b: jax.Array, h: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return w @ h + b, (w, h)
-
-
-def _value_head_bwd(
-    saved: tuple[jax.Array, jax.Array], g: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    w, h = saved
-    return h @ g, jnp.sum(g), w[:, None] * g[None, :]
-
-
-_value_head.defvjp(_value_head_fwd, _value_head_bwd)

@@ -131,7 +131,7 @@ def _loss(
     params: network.Params, part: Batch, config: PPOConfig, hyper: Hyper, entropy_coef: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Computes the clipped objective (Schulman et al. 2017, equation 9) of one minibatch."""
-    logits = network.actor_logits_t(params, part.obs)
+    logits = network.actor_logits_t(params, part.obs, config.precision)
     mask = network.unpack_mask_t(part.mask_bits, logits.shape[0])
     log_probs = network.masked_log_softmax_t(logits, mask)
     log_ratio = network.take_action_t(log_probs, part.action) - part.log_prob
@@ -143,7 +143,7 @@ def _loss(
     policy_loss = -jnp.mean(jnp.minimum(advantage * ratio, advantage * clipped))
     entropy = -jnp.mean(jnp.sum(jnp.where(mask, jnp.exp(log_probs) * log_probs, 0.0), axis=0))
     old_value = part.value / hyper.value_scale
-    change = network.critic_values(params, part.obs) - old_value
+    change = network.critic_values(params, part.obs, config.precision) - old_value
     change = jnp.clip(change, -hyper.clip_range_value, hyper.clip_range_value)
     value_loss = jnp.mean(jnp.square(old_value + change - part.value_target / hyper.value_scale))
     loss = policy_loss + hyper.value_coef * value_loss - entropy_coef * entropy

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from passline.learn import network
+from passline.learn.mlp import Precision, packed
 from passline.learn.settings import Hyper, PPOConfig
 
 __all__ = [
@@ -95,7 +96,7 @@ class Steps(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What the gradient steps read of one rollout; arrays [T, L], obs [T, L, F]."""
+    """What the gradient steps read of one rollout; arrays [T, L], obs [T, L, F] as mlp packs it."""
 
     obs: jax.Array
     mask_bits: jax.Array
@@ -174,7 +175,7 @@ def play(
     uniforms = jax.random.uniform(action_key, (config.rollout_steps, config.n_lanes))
 
     def one_step(carry: _Carry, now: tuple[jax.Array, jax.Array]) -> tuple[_Carry, Steps]:
-        return _play_step(env, env_params, state.params, carry, *now)
+        return _play_step(env, config.precision, env_params, state.params, carry, *now)
 
     carry, steps = jax.lax.scan(
         one_step, _first_carry(env, env_params, state), (step_keys, uniforms)
@@ -203,11 +204,12 @@ def estimate(
     Returns:
         (batch, metrics).
     """
+    obs = packed(steps.obs, config.precision)
     value = jax.lax.map(
-        lambda obs: network.critic_values(params, obs),
-        steps.obs.reshape(-1, config.minibatch_size, last_obs.shape[1]),
+        lambda part: network.critic_values(params, part, config.precision),
+        obs.reshape(-1, config.minibatch_size, last_obs.shape[1]),
     ).reshape(config.rollout_steps, config.n_lanes)
-    last_value = network.critic_values(params, last_obs)
+    last_value = network.critic_values(params, last_obs, config.precision)
     value, last_value, final_value = (
         v * hyper.value_scale for v in (value, last_value, steps.final_value)
     )
@@ -219,7 +221,7 @@ def estimate(
         steps.reward, value, next_value, is_done, hyper.gamma, hyper.gae_lambda
     )
     batch = Batch(
-        obs=steps.obs,
+        obs=obs,
         mask_bits=steps.mask_bits,
         action=steps.action,
         log_prob=steps.log_prob,
@@ -250,6 +252,7 @@ def _first_carry(env: Env, env_params: Tree, state: TrainState) -> _Carry:
 
 def _play_step(
     env: Env,
+    precision: Precision,
     env_params: Tree,
     params: network.Params,
     carry: _Carry,
@@ -258,7 +261,8 @@ def _play_step(
 ) -> tuple[_Carry, Steps]:
     """Observes, draws legal actions, steps all lanes and adds up what happened."""
     obs, mask = env.observe(env_params, carry.env_state)
-    log_probs = network.masked_log_softmax_t(network.actor_logits_t(params, obs), mask.T)
+    logits = network.actor_logits_t(params, obs, precision)
+    log_probs = network.masked_log_softmax_t(logits, mask.T)
     action, log_prob = network.sample_t(log_probs, uniform)
     env_state, reward, terminated, truncated, final_obs, info = env.step(
         env_params, carry.env_state, action, key
@@ -285,12 +289,14 @@ def _play_step(
         reward=reward,
         terminated=terminated,
         truncated=truncated,
-        final_value=_values_where(params, final_obs, truncated & ~terminated),
+        final_value=_values_where(params, final_obs, truncated & ~terminated, precision),
     )
     return new_carry, step
 
 
-def _values_where(params: network.Params, obs: jax.Array, is_wanted: jax.Array) -> jax.Array:
+def _values_where(
+    params: network.Params, obs: jax.Array, is_wanted: jax.Array, precision: Precision
+) -> jax.Array:
     """Computes the critic's values of the wanted lanes only, 0 elsewhere; [L, F], [L] give [L].
 
     Few lanes are truncated in one step, so that up to a fixed number of them are gathered
@@ -304,11 +310,11 @@ def _values_where(params: network.Params, obs: jax.Array, is_wanted: jax.Array) 
 
     def sparse() -> jax.Array:
         (lanes,) = jnp.nonzero(is_wanted, size=n_sparse, fill_value=n_lanes)
-        values = network.critic_values(params, obs.at[lanes].get(mode="clip"))
+        values = network.critic_values(params, obs.at[lanes].get(mode="clip"), precision)
         return none().at[lanes].set(values, mode="drop")
 
     def dense() -> jax.Array:
-        return jnp.where(is_wanted, network.critic_values(params, obs), 0.0)
+        return jnp.where(is_wanted, network.critic_values(params, obs, precision), 0.0)
 
     n_wanted = jnp.sum(is_wanted, dtype=jnp.int32)
     branch = (n_wanted > 0).astype(jnp.int32) + (n_wanted > n_sparse)

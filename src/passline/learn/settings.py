@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
 from passline.errors import ConfigError
+from passline.learn.mlp import Precision
 
 __all__ = ["Hyper", "PPOConfig", "make_hyper", "require"]
 
@@ -28,6 +29,8 @@ class PPOConfig:
     """Passes over each rollout."""
     hidden: tuple[int, ...] = (128, 128)
     """Widths of the hidden layers of the actor and of the critic."""
+    precision: Precision = "float32"
+    """Operands of the networks' products in training, which add up in float32 either way."""
     normalize_advantage: Literal["minibatch", "none"] = "minibatch"
     """Whether advantages are centered and scaled within each minibatch."""
     learning_rate: float = 3e-4
@@ -73,6 +76,8 @@ class PPOConfig:
             f"a divisor of n_lanes * rollout_steps = {self.batch_size}",
         )
         require(min(self.hidden, default=0) >= 1, "hidden", self.hidden, "one width or more")
+        words = get_args(Precision)
+        require(self.precision in words, "precision", self.precision, " or ".join(words))
         for name in ("gamma", "gae_lambda"):
             require(0.0 <= getattr(self, name) <= 1.0, name, getattr(self, name), "0 to 1")
         for name in (
