@@ -56,6 +56,22 @@ def test_spelled_out_gradients_equal_automatic_ones(params: network.Params) -> N
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours, theirs)
 
 
+def test_first_weights_are_orthogonal_with_their_gains() -> None:
+    params = network.init_params(jax.random.key(3), 20, 7, (32, 12))
+    shapes = [(32, 20), (12, 32), (7, 12)]
+    gains = [2**0.5, 2**0.5, 0.01]
+    for i, (shape, gain) in enumerate(zip(shapes, gains, strict=True)):
+        w = np.asarray(params["actor"][f"w{i}"])
+        assert w.shape == shape
+        tall = (w if shape[0] >= shape[1] else w.T) / gain
+        np.testing.assert_allclose(tall.T @ tall, np.eye(min(shape)), atol=1e-5)
+        drawn = jax.nn.initializers.orthogonal(gain)
+        key = jax.random.split(jax.random.split(jax.random.key(3))[0], 3)[i]
+        np.testing.assert_allclose(w, drawn(key, shape, jnp.float32), atol=2e-6)
+    assert params["critic"]["w2"].shape == (12,)
+    np.testing.assert_allclose(np.linalg.norm(params["critic"]["w2"]), 1.0, atol=1e-5)
+
+
 def wide_loss(net: mlp.Net, obs: jax.Array, precision: mlp.Precision) -> jax.Array:
     return jnp.mean(jnp.square(mlp.outputs_t(net, obs, precision) - jnp.cos(obs[:, 0])))
 

@@ -155,7 +155,7 @@ def use_cache() -> None:
         return
     update: Callable[[str, Any], None] = jax.config.update
     update("jax_compilation_cache_dir", str(base / "xla"))
-    update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def play_out(job: Job, *, forced: bool, as_json: bool) -> None:

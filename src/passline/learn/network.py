@@ -6,11 +6,14 @@ quarter faster than the usual [L, H]. The public functions take and return lanes
 Nothing here draws rewards or steps an environment.
 """
 
+import functools
+import itertools
 import math
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from passline.learn.mlp import Precision, outputs_t
 
@@ -55,25 +58,40 @@ def init_params(
     Returns:
         The parameters, float32.
     """
-    keys = jax.random.split(key, 2)
     params: Params = {}
-    for name, n_out, gain, net_key in (
-        ("actor", n_actions, 0.01, keys[0]),
-        ("critic", 1, 1.0, keys[1]),
+    for name, n_out, gain, net_key in zip(
+        ("actor", "critic"), (n_actions, 1), (0.01, 1.0), jax.random.split(key, 2), strict=True
     ):
         widths = (n_features, *hidden, n_out)
         net: dict[str, jax.Array] = {}
-        layer_keys = jax.random.split(net_key, len(widths) - 1)
-        for i, layer_key in enumerate(layer_keys):
+        for i, drawn in enumerate(_normal_matrices(net_key, widths)):
+            columns = _orthonormal(np.asarray(drawn))
+            weights = columns if widths[i + 1] >= widths[i] else columns.T
             scale = gain if i == len(hidden) else math.sqrt(2.0)
-            init = jax.nn.initializers.orthogonal(scale)
-            net[f"w{i}"] = init(layer_key, (widths[i + 1], widths[i]), jnp.float32)
+            net[f"w{i}"] = jnp.asarray(np.float32(scale) * weights)
             net[f"b{i}"] = jnp.zeros((widths[i + 1],), jnp.float32)
         params[name] = net
     last = f"w{len(hidden)}"
     params["critic"][last] = params["critic"][last][0]
     params["critic"][f"b{len(hidden)}"] = jnp.zeros((), jnp.float32)
     return params
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _normal_matrices(key: jax.Array, widths: tuple[int, ...]) -> list[jax.Array]:
+    """Draws a standard normal matrix a layer, [out, in] or its transpose, whichever is taller."""
+    shapes = [(max(pair), min(pair)) for pair in itertools.pairwise(widths)]
+    keys = jax.random.split(key, len(shapes))
+    return [jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True)]
+
+
+def _orthonormal(drawn: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Turns a tall normal matrix into uniformly drawn orthonormal columns (Mezzadri 2007).
+
+    NumPy's decomposition, because compiling XLA's for each shape takes seconds.
+    """
+    q, r = np.linalg.qr(drawn)
+    return q * np.sign(np.diagonal(r))
 
 
 def policy_logits(params: Params, obs: jax.Array) -> jax.Array:
