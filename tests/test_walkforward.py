@@ -24,7 +24,7 @@ from passline.learn.curriculum import CurriculumConfig
 from passline.market.synthetic import SyntheticConfig
 from passline.runs import RunStatus, open_run
 from passline.task.prepare import TaskConfig
-from passline.walkforward import continue_walk, pool, publish_walk, run_walk, start_walk, work
+from passline.walkforward import continue_walk, publish_walk, run_walk, start_walk, work
 from passline.walkforward import walk as walking
 from passline.walkforward.pool import Done, work_in_processes
 from passline.walkforward.work import Task, Worker
@@ -203,18 +203,9 @@ class DyingWorker:
         return task.name.encode()
 
 
-def serve_doomed(pipe: Any, order: Any, cores: Any) -> None:
-    """The process's main, with workers that die."""
-    pool.Worker = DyingWorker  # type: ignore[misc, assignment]
-    pool.serve(pipe, order, cores)
-
-
-def test_a_killed_process_loses_its_own_training_only(monkeypatch) -> None:
-    real = pool.serve
-    monkeypatch.setattr(pool, "serve", serve_doomed)
+def test_a_killed_process_loses_its_own_training_only() -> None:
     tasks = [Task(fold=fold, seed=0) for fold in range(1, 6)]
-    done = list(work_in_processes(Doomed((tasks[1],)), tasks, jobs=2))
-    monkeypatch.setattr(pool, "serve", real)
+    done = list(work_in_processes(Doomed((tasks[1],)), tasks, 2, DyingWorker))
     assert sorted(item.task for item in done) == tasks
     lost = [item for item in done if item.error]
     assert [item.task for item in lost] == [tasks[1]]

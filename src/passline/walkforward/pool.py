@@ -6,13 +6,14 @@ Results come back as they are ready, each a result file's bytes or the sentence 
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from multiprocessing.connection import Connection, wait
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from passline.walkforward.work import Order, Task, Worker
 
-__all__ = ["Done", "attempt", "serve", "work_here", "work_in_processes"]
+__all__ = ["Doer", "Done", "Hire", "attempt", "work_here", "work_in_processes"]
 
 STOP_SECONDS = 10
 """Given to a process that was told to end before it is ended."""
@@ -32,17 +33,29 @@ class Done(NamedTuple):
     error: str = ""
 
 
+class Doer(Protocol):
+    """Does trainings; `work.Worker` is one."""
+
+    def work(self, task: Task) -> bytes:
+        """Returns the bytes of the training's result file."""
+        ...
+
+
+Hire = Callable[[Any], Doer]
+"""Makes the doer of an order; what reaches other processes must be importable there."""
+
+
 def work_here(order: Order, tasks: Sequence[Task]) -> Iterator[Done]:
     """Does the trainings one after the other; an error loses only its own."""
     worker = Worker(order)
     for task in tasks:
-        yield attempt(worker, task)
+        yield attempt(lambda: worker, task)
 
 
-def attempt(worker: Worker, task: Task) -> Done:
+def attempt(doer: Callable[[], Doer], task: Task) -> Done:
     """Does one training, with any error in words."""
     try:
-        return Done(task, content=worker.work(task))
+        return Done(task, content=doer().work(task))
     except Exception as error:
         return Done(task, error=f"{type(error).__name__}: {error}")
 
@@ -55,10 +68,18 @@ class _Hand(NamedTuple):
     task: Task
 
 
-def work_in_processes(order: Order, tasks: Sequence[Task], jobs: int) -> Iterator[Done]:
+def work_in_processes(
+    order: Any, tasks: Sequence[Task], jobs: int, hire_doer: Hire = Worker
+) -> Iterator[Done]:
     """Does the trainings in `jobs` processes, each with its share of the cores.
 
     A process that dies takes the training it was at with it; another takes its place.
+
+    Args:
+        order: what the trainings share.
+        tasks: the trainings.
+        jobs: processes at once.
+        hire_doer: makes the doer in each process.
     """
     context = multiprocessing.get_context("spawn")
     left = deque(tasks)
@@ -67,7 +88,9 @@ def work_in_processes(order: Order, tasks: Sequence[Task], jobs: int) -> Iterato
 
     def hire(place: int) -> None:
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, order, cores[place]), daemon=True)
+        process = context.Process(
+            target=_serve, args=(theirs, order, cores[place], hire_doer), daemon=True
+        )
         process.start()
         theirs.close()
         hands[place] = _Hand(process, ours, left.popleft())
@@ -122,21 +145,15 @@ def _shares(jobs: int) -> list[set[int]]:
     return [set(cores[place::jobs]) or {cores[place % len(cores)]} for place in range(jobs)]
 
 
-def serve(pipe: Connection, order: Order, cores: set[int]) -> None:
+def _serve(pipe: Connection, order: Any, cores: set[int], hire_doer: Hire) -> None:
     """Answers tasks until the pipe is closed."""
     if cores:
         os.sched_setaffinity(0, cores)
-    worker = None
+    doer = cache(lambda: hire_doer(order))
     while True:
         try:
             task: Task = pipe.recv()
+            done = attempt(doer, task)
         except (EOFError, KeyboardInterrupt):
-            return
-        try:
-            worker = worker or Worker(order)
-            done = attempt(worker, task)
-        except Exception as error:
-            done = Done(task, error=f"{type(error).__name__}: {error}")
-        except KeyboardInterrupt:
             return
         pipe.send(done)

@@ -9,21 +9,24 @@ from functools import lru_cache
 from typing import Any
 
 from passline.errors import ConfigError
-from passline.walkforward.pool import Done, attempt
-from passline.walkforward.work import Order, Task, Worker
+from passline.walkforward.pool import Doer, Done, Hire, attempt
+from passline.walkforward.work import Task, Worker
 
 __all__ = ["work_on_ray"]
 
 INSTALL = 'Ray is not installed. Install it with: pip install "passline[ray]"'
 
 
-def work_on_ray(order: Order, tasks: Sequence[Task], address: str) -> Iterator[Done]:
+def work_on_ray(
+    order: Any, tasks: Sequence[Task], address: str, hire_doer: Hire = Worker
+) -> Iterator[Done]:
     """Does the trainings on the cluster at an address, one a free core.
 
     Args:
-        order: what they share.
+        order: what they share; `key` names it.
         tasks: the trainings.
         address: of the head node, such as 10.0.0.5:6379, or `auto`.
+        hire_doer: makes the doer in each process of a node.
 
     Raises:
         ConfigError: Ray is not installed, or no cluster answers.
@@ -39,15 +42,15 @@ def work_on_ray(order: Order, tasks: Sequence[Task], address: str) -> Iterator[D
             f"--ray {address}: no cluster answers ({error}). Start one with: ray start --head"
         ) from error
     try:
-        yield from _gather(ray, order, tasks)
+        yield from _gather(ray, order, tasks, hire_doer)
     finally:
         ray.shutdown()
 
 
-def _gather(ray: Any, order: Order, tasks: Sequence[Task]) -> Iterator[Done]:
-    remote = ray.remote(num_cpus=1, max_retries=0)(_work)
+def _gather(ray: Any, order: Any, tasks: Sequence[Task], hire_doer: Hire) -> Iterator[Done]:
+    remote = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_work)
     shared = ray.put(order)
-    at_work = {remote.remote(shared, task): task for task in tasks}
+    at_work = {remote.remote(shared, hire_doer, task): task for task in tasks}
     while at_work:
         ready, _ = ray.wait(list(at_work))
         for reference in ready:
@@ -59,17 +62,20 @@ def _gather(ray: Any, order: Order, tasks: Sequence[Task]) -> Iterator[Done]:
                 yield Done(task, error=f"{type(error).__name__}: {first_line}")
 
 
-def _work(order: Order, task: Task) -> Done:
+def _work(order: Any, hire_doer: Hire, task: Task) -> Done:
     """Runs on a node; a process keeps its prepared markets and compiled programs."""
-    key = (tuple(bars.fingerprint() for bars in order.bars), repr(order.config), repr(order.folds))
-    worker = _workers(key)
-    if not worker:
-        worker.append(Worker(order))
-    return attempt(worker[0], task)
+    place = _place(order.key)
+
+    def doer() -> Doer:
+        if not place:
+            place.append(hire_doer(order))
+        return place[0]
+
+    return attempt(doer, task)
 
 
 @lru_cache(maxsize=1)
-def _workers(key: Any) -> list[Worker]:
-    """Returns the place where the process keeps the worker of a walk-forward."""
+def _place(key: str) -> list[Doer]:
+    """Returns where a process keeps the doer of the order that it was last sent."""
     del key
     return []

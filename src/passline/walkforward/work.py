@@ -51,6 +51,12 @@ class Order:
     folds: FoldConfig
     forced: bool
 
+    @property
+    def key(self) -> str:
+        """Names the order to a process that may be sent several."""
+        bars = " ".join(bars.fingerprint() for bars in self.bars)
+        return f"{bars} {self.config!r} {self.folds!r} {self.phases!r} {self.forced}"
+
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Task:
