@@ -226,7 +226,7 @@ class Trials:
     def __call__(
         self, prepared: Prepared, cut: Split, phases: Any, ppo: Any, curriculum: Any, **more: Any
     ) -> Any:
-        """Takes the arguments of run_trial."""
+        """Takes the arguments of earn."""
         days = [int(prepared.compiled.tape.day[part.first_bar]) for part in cut.test]
         self.asked.append({"days": days, "steps": curriculum.total_steps, **more})
         rose, rate = total_move(prepared)
@@ -241,7 +241,7 @@ def command(settings, tmp_path_factory) -> Iterator[tuple[Path, Path, Trials]]:
     config.write_text(tomli_w.dumps(settings))
     trials = Trials()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("passline.nulltest.run_trial", trials)
+        patch.setattr("passline.nulltest.earn", trials)
         arguments = ["nulltest", "--config", str(config), "--root", str(root / "runs")]
         with pytest.raises(SystemExit) as stop:
             main([*arguments, "--kind", "bar_flip", "--n", "2", "--force", "--seeds", "2"])

@@ -17,7 +17,7 @@ from passline.evaluate.verdict import VerdictWord
 from passline.learn.curriculum import CurriculumConfig, train_curriculum
 from passline.task.phases import Gate, Phase
 from passline.task.prepare import Prepared
-from passline.trials import TrialResult, run_trial
+from passline.trials import Earned, TrialResult, earn, run_trial
 from small_training import PPO, Recorder
 
 BUDGET = CurriculumConfig(total_steps=256 * 2, n_gate_episodes=8)
@@ -118,6 +118,18 @@ def test_a_failed_last_gate_counts_too_and_a_forced_trial_goes_on(quick, cut, ph
     assert (forced.phase, forced.n_steps) == ("manage", 512)
     assert not forced.is_flat
     assert forced.table.where(policy=AGENT).n_trips.any()
+
+
+def test_what_the_agent_earns_is_what_the_trial_says_and_a_flat_one_earns_nothing(
+    first, quick, cut, easy, phases
+) -> None:
+    given: dict[str, Any] = {"seed": 1, "n_episodes": 12, "test_seed": 5}
+    earned = earn(quick, cut, easy, PPO, BUDGET, **given)
+    assert earned.result == pytest.approx(first.result, rel=1e-12)
+    assert earned.result != 0
+    assert (earned.pass_rate, earned.is_flat) == (first.pass_rate, False)
+    stopped = asking(1e9, phases["entry"], phases["manage"])
+    assert earn(quick, cut, stopped, PPO, BUDGET, **given) == Earned(0.0, 0.0, True)
 
 
 def test_the_worst_path_comes_first(quick, cut, easy) -> None:

@@ -36,7 +36,7 @@ from passline.report.svg import LIGHT, figure_to_png
 from passline.runs import Run, config_fingerprint, list_runs, replace_file
 from passline.task.nulls import rotate_features
 from passline.task.prepare import Prepared, prepare
-from passline.trials import run_trial
+from passline.trials import earn
 
 __all__ = [
     "ALL_KINDS",
@@ -151,7 +151,7 @@ def measure_trial(job: Job, plan: NullPlan) -> Measure:
     def measure(prepared: Prepared) -> tuple[float, float]:
         cut = split(prepared, job.config.slices)
         trials = [
-            run_trial(
+            earn(
                 prepared,
                 cut,
                 job.phases,
@@ -160,7 +160,6 @@ def measure_trial(job: Job, plan: NullPlan) -> Measure:
                 seed=seed,
                 n_episodes=job.config.slices.n_episodes,
                 test_seed=TEST_SEED,
-                baselines=(),
                 forced=plan.forced,
             )
             for seed in plan.seeds

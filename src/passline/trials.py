@@ -8,7 +8,7 @@ episodes) without a directory, and compiles nothing that an earlier trial on as 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -27,7 +27,7 @@ from passline.runs import config_fingerprint
 from passline.task.phases import Phase
 from passline.task.prepare import Prepared, phase_params
 
-__all__ = ["TrialResult", "run_trial"]
+__all__ = ["Earned", "TrialResult", "earn", "run_trial"]
 
 MILLS_PER_USD = 1000
 
@@ -85,6 +85,20 @@ class TrialResult:
         return self.verdict.agent.result_usd.value / self.unit_usd
 
 
+class Earned(NamedTuple):
+    """What one trial's agent earned on the unseen slices.
+
+    Attributes:
+        result: mean net result of an episode, in allowances.
+        pass_rate: share of episodes that passed.
+        is_flat: a gate told it not to trade.
+    """
+
+    result: float
+    pass_rate: float
+    is_flat: bool
+
+
 class _Quiet:
     """Watches nothing."""
 
@@ -138,8 +152,7 @@ def run_trial(
     if not paths or paths[0] != "worst":
         raise ConfigError(f"trial: paths was {list(paths)}; the first must be worst.")
     settings = replace(curriculum, seed=seed, evaluations_per_phase=1)
-    trained = train_curriculum(prepared, phases, cut, ppo, settings, _Quiet(), None, forced=forced)
-    is_flat = not forced and not all(gate.is_passed for gate in trained.gates)
+    trained, is_flat = _train(prepared, cut, phases, ppo, settings, forced=forced)
     table = _play(
         prepared,
         cut,
@@ -178,6 +191,63 @@ def run_trial(
         weights_sha256=_sha256(trained.network),
         policy=trained.network,
     )
+
+
+def earn(
+    prepared: Prepared,
+    cut: Split,
+    phases: tuple[Phase, ...],
+    ppo: PPOConfig,
+    curriculum: CurriculumConfig,
+    *,
+    seed: int,
+    n_episodes: int,
+    test_seed: int,
+    forced: bool = False,
+) -> Earned:
+    """Does what `run_trial` does for the agent's own result alone.
+
+    An agent that is told not to trade earns 0 and passes nothing; it is not played, which on fine
+    bars would take longer than its training. Arguments as in `run_trial`.
+    """
+    settings = replace(curriculum, seed=seed, evaluations_per_phase=1)
+    trained, is_flat = _train(prepared, cut, phases, ppo, settings, forced=forced)
+    if is_flat:
+        return Earned(result=0.0, pass_rate=0.0, is_flat=True)
+    table = _play(
+        prepared,
+        cut,
+        phases[-1],
+        trained,
+        n_episodes,
+        test_seed,
+        (),
+        None,
+        ("worst",),
+        is_flat=False,
+    )
+    allowance = prepared.rulebook.drawdown.allowance_mills
+    return Earned(
+        result=float(table.result_mills.mean()) / allowance,
+        pass_rate=float(table.is_pass.mean()),
+        is_flat=False,
+    )
+
+
+def _train(
+    prepared: Prepared,
+    cut: Split,
+    phases: tuple[Phase, ...],
+    ppo: PPOConfig,
+    curriculum: CurriculumConfig,
+    *,
+    forced: bool,
+) -> tuple[Trained, bool]:
+    """Trains, and says whether a gate told the agent not to trade."""
+    trained = train_curriculum(
+        prepared, phases, cut, ppo, curriculum, _Quiet(), None, forced=forced
+    )
+    return trained, not forced and not all(gate.is_passed for gate in trained.gates)
 
 
 def _bounds(part: Any) -> tuple[int, int, int]:
