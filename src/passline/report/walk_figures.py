@@ -38,7 +38,8 @@ def fold_figure(folds: Sequence[FoldScore], palette: Palette) -> Figure:
     axes.set_xticks(numbers, [f"fold {number}\n{_years(fold)}" for number, fold in
                               zip(numbers, folds, strict=True)])  # fmt: skip
     axes.set_xlim(min(numbers) - 0.6, max(numbers) + 0.6)
-    axes.set_ylim(bottom=-0.01)
+    highest = max(score.pass_rate.high for fold in folds for score in fold.scores[:2])
+    axes.set_ylim(-0.01, max(min(highest * 1.08, 1.02), 0.1))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="%"))
     axes.grid(axis="x", visible=False)
     _legend(figure, axes, palette)

@@ -109,7 +109,7 @@ def _figures(results: WalkResults) -> dict[str, str]:
     return drawn
 
 
-def _fold_row(fold: FoldScore) -> dict[str, str]:
+def _fold_row(fold: FoldScore) -> dict[str, Any]:
     agent = fold.scores[0]
     told = fold.trainings[0].told
     rival = fold.scores[1] if len(fold.scores) > 1 else None
@@ -122,7 +122,7 @@ def _fold_row(fold: FoldScore) -> dict[str, str]:
         "fold": str(fold.fold),
         "train": _dates(told["train"]),
         "test": _dates(told["test"]),
-        "seeds": ", ".join(f"{rate:.0%}" for rate in fold.seed_rates.values()),
+        "seeds": [f"{seed}: {rate:.1%}" for seed, rate in fold.seed_rates.items()],
         "gates": f"{n_flat} of {len(fold.trainings)} stopped ({phases})" if n_flat else
         (f"forced past {phases}" if stops else "all passed"),
         "rate": _percent(agent.pass_rate.value),
@@ -169,9 +169,9 @@ def _record_row(record: SeedRecord) -> dict[str, str]:
     }
 
 
-def _dates(window: Sequence[int]) -> str:
-    first, last = (np.datetime64(int(day), "D") for day in (window[0], window[1] - 1))
-    return f"{first} to {last}"
+def _dates(window: Sequence[int]) -> list[str]:
+    """Returns the first and the last day of a half-open window."""
+    return [str(np.datetime64(int(day), "D")) for day in (window[0], window[1] - 1)]
 
 
 def _percent(share: float) -> str:
