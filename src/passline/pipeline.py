@@ -6,7 +6,7 @@ directory, and a run that was stopped goes on from its last checkpoint.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from passline.base_policy import BasePolicy, check_dates, keep_base, kept_base
 from passline.config import TrainConfig, from_plain, to_plain
 from passline.death_pages import write_death_pages
 from passline.errors import BarsError, ConfigError, RunError
+from passline.evaluate.by_market import verdicts_by_market
 from passline.evaluate.gates import GateResult
 from passline.evaluate.judge import BASELINES, Label, judge
 from passline.evaluate.oracle import fit_oracle
@@ -27,7 +28,7 @@ from passline.evaluate.rollout import MAX_DAYS, Episodes, TripLog, play_episodes
 from passline.evaluate.samples import EquityPaths, write_distributions, write_equity_paths
 from passline.evaluate.slices import Split, Starts, evaluation_starts, split
 from passline.evaluate.stats import Estimate
-from passline.evaluate.table import AGENT, EvaluationTable, append_evaluation
+from passline.evaluate.table import AGENT, EvaluationTable, append_evaluation, load_evaluations
 from passline.evaluate.trip_file import TRIPS_FILE, write_trips
 from passline.evaluate.verdict import Verdict, verdict
 from passline.evaluate.verdict_file import VERDICT_FILE, write_verdict
@@ -75,6 +76,7 @@ __all__ = [
     "data_entry",
     "evaluate_run",
     "load_markets",
+    "markets_of",
     "open_markets",
     "play_paths",
     "publish",
@@ -135,12 +137,14 @@ class Outcome:
         verdict: the verdict on the test slices.
         report: the page.
         stopped_at: the gate that ended the training early; None if none did.
+        markets: the verdict on each contract by symbol; empty where there are not several.
     """
 
     run: Run
     verdict: Verdict
     report: Path
     stopped_at: GateResult | None
+    markets: Mapping[str, Verdict] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,8 +333,17 @@ def _manifest(
             "jax_backend": jax.default_backend(),
             "jax_devices": [str(d) for d in jax.devices()],
         },
-        "lineage": {"test_slices": [s.name for s in cut.test]},
+        "lineage": {"test_slices": [s.name for s in cut.test]} | _left_out(config, prepared),
     }
+
+
+def _left_out(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
+    """Tells which markets were trained on and which one judged, where one was left out."""
+    symbol = config.slices.leave_out
+    if not symbol:
+        return {}
+    trained = [b.contract.symbol for b in prepared.bars if b.contract.symbol != symbol]
+    return {"trained_on": trained, "judged_on": [symbol]}
 
 
 def data_entry(bars: Bars, seen: Bars) -> dict[str, Any]:
@@ -460,7 +473,13 @@ def run_job(job: Job, screen: Screen, *, forced: bool = False) -> Outcome:
         job.run.update_status(RunStatus.FINISHED, message=message, progress=progress)
         record_files(job.run)
         report = publish(job.run)
-    return Outcome(run=job.run, verdict=found, report=report, stopped_at=trained.stopped_at)
+    return Outcome(
+        run=job.run,
+        verdict=found,
+        report=report,
+        stopped_at=trained.stopped_at,
+        markets=markets_of(job.run),
+    )
 
 
 def _train(job: Job, screen: Screen, *, forced: bool) -> tuple[Trained, list[dict[str, Any]]]:
@@ -667,20 +686,28 @@ def _sample(prepared: Prepared, episodes: Episodes) -> dict[str, Any]:
     length = np.maximum(episodes.length, 1)
     hours = prepared.compiled.minutes_to_flat[np.minimum(bars + 1, len(prepared.compiled.ts) - 1)]
     atr = np.asarray(prepared.base.atr)
-    usual = np.median(atr[prepared.first_bar[0] :])
+    edges = zip(prepared.first_bar, prepared.offsets[1:], strict=True)
+    usual = np.array([np.median(atr[first:stop]) for first, stop in edges])
     return {
         "ep_length": episodes.length,
         "hours_to_flat": hours / 60.0,
-        "volatility": atr[bars] / usual,
+        "volatility": atr[bars] / usual[prepared.compiled.market[bars]],
         "n_legal": episodes.n_legal / length,
     }
+
+
+def markets_of(run: Run) -> dict[str, Verdict]:
+    """Returns the verdict on each contract of a judged run; empty where there are not several."""
+    table = load_evaluations(run.path / EVALUATIONS)
+    return verdicts_by_market(table, span_days=run.manifest["rulebook"]["time_limit_days"])
 
 
 def publish(run: Run) -> Path:
     """Writes the run's report and its figures from its folder alone."""
     data = load_report_data(run)
-    if (found := ruling_of(data)) is not None:
-        write_verdict(run.path / VERDICT_FILE, found)
+    if (found := ruling_of(data)) is not None and data.evaluations is not None:
+        markets = verdicts_by_market(data.evaluations, span_days=data.span_days)
+        write_verdict(run.path / VERDICT_FILE, found, markets)
     write_figures(data, run.path / "figures")
     return write_report(run, data, run.path / REPORT)
 

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ tune_xla()
 import jax  # noqa: E402
 
 from passline.base_policy import newest_policy  # noqa: E402
+from passline.cli.markets import EACH, leave_each_out, market_summaries, show_markets  # noqa: E402
 from passline.config import field_help, read_config  # noqa: E402
 from passline.errors import GateNotPassedError  # noqa: E402
 from passline.evaluate.windows import SliceConfig, read_windows  # noqa: E402
@@ -29,6 +31,7 @@ from passline.pipeline import (  # noqa: E402
     Outcome,
     continue_job,
     evaluate_run,
+    markets_of,
     publish,
     run_job,
     start_job,
@@ -160,15 +163,7 @@ def use_cache() -> None:
 
 def play_out(job: Job, *, forced: bool, as_json: bool) -> None:
     """Runs a job with its progress on the screen, and prints what it came to."""
-    use_cache()
-    with RichScreen(is_quiet=as_json) as screen:
-        for line in opening_lines(job):
-            screen.say(line)
-        try:
-            outcome = run_job(job, screen, forced=forced)
-        except KeyboardInterrupt:
-            screen.say(f"stopped; go on with: passline train --resume {job.run.path}")
-            sys.exit(130)
+    outcome = play_job(job, forced=forced, is_quiet=as_json)
     show(outcome, as_json=as_json)
     if outcome.stopped_at is not None:
         raise GateNotPassedError(
@@ -177,11 +172,26 @@ def play_out(job: Job, *, forced: bool, as_json: bool) -> None:
         )
 
 
+def play_job(job: Job, *, forced: bool, is_quiet: bool) -> Outcome:
+    """Runs a job with its progress on the screen."""
+    use_cache()
+    with RichScreen(is_quiet=is_quiet) as screen:
+        for line in opening_lines(job):
+            screen.say(line)
+        try:
+            return run_job(job, screen, forced=forced)
+        except KeyboardInterrupt:
+            screen.say(f"stopped; go on with: passline train --resume {job.run.path}")
+            sys.exit(130)
+
+
 def opening_lines(job: Job) -> list[str]:
     """Returns what a trader must know before the first step: run, data, automation."""
     book = job.prepared.rulebook
     bars = ", ".join(f"{len(b):,} bars of {b.contract.symbol}" for b in job.prepared.bars)
     lines = [f"run {job.run.path}", f"{bars}; {book.firm} {book.plan} ({book.id})"]
+    if left_out := job.config.slices.leave_out:
+        lines.append(f"{left_out} is left out of training and judged on")
     policy = book.automation.policy
     if policy != "allowed":
         lines.append(
@@ -211,6 +221,7 @@ def show(outcome: Outcome, *, as_json: bool) -> None:
                 }
                 for s in scores
             },
+            "markets": market_summaries(outcome.markets),
             "stopped_at": outcome.stopped_at.phase if outcome.stopped_at else None,
             "report": str(outcome.report),
         }
@@ -219,6 +230,7 @@ def show(outcome: Outcome, *, as_json: bool) -> None:
     click.echo(found.sentence)
     for reason in found.reasons:
         click.echo(f"  {reason}")
+    show_markets(outcome.markets)
     click.echo(f"report: {outcome.report}")
 
 
@@ -287,6 +299,10 @@ def demo(
     type=click.Path(path_type=Path, dir_okay=False),
     help="Slices by name, contract and dates as TOML, in place of the cut by days.",
 )
+@click.option(
+    "--leave-out",
+    help="Contract kept from training and judged on alone; 'each': one after the other.",
+)
 @settings_options
 @click.option("--set", "pairs", multiple=True, help="Any setting: section.key=value; repeatable.")
 @click.option("--name", help="What to call the run.")
@@ -302,6 +318,7 @@ def train(
     file: Path | None,
     phases: str | None,
     slices_file: Path | None,
+    leave_out: str | None,
     pairs: tuple[str, ...],
     name: str | None,
     base: str | None,
@@ -325,8 +342,10 @@ def train(
     }
     if slices_file is not None:
         given["slices.named"] = [window.to_plain() for window in read_windows(slices_file)]
+    is_each = leave_out == EACH
+    given["slices.leave_out"] = leave_out.upper() if leave_out and not is_each else None
     if resume is not None:
-        if any(value is not None for value in [*given.values(), file, base]):
+        if is_each or any(value is not None for value in [*given.values(), file, base]):
             raise click.UsageError("--resume goes on with the run's own settings; give no others")
         job = continue_job(open_run(resume, root))
     else:
@@ -334,6 +353,14 @@ def train(
             raise click.UsageError("no bars: give --bars FILE, or a --config that names them")
         config = read_config(file, given)
         policy = None if base is None else newest_policy(open_run(base, root), config.ppo)
+        if is_each:
+            if policy is not None:
+                raise click.UsageError(
+                    "--leave-out each trains afresh on each set; leave out --from"
+                )
+            play = partial(play_job, forced=force, is_quiet=as_json)
+            leave_each_out(config, play, root=root, name=name, as_json=as_json)
+            return
         job = start_job(config, root=root, name=name, base=policy)
     play_out(job, forced=force, as_json=as_json)
 
@@ -348,7 +375,14 @@ def evaluate(run: str, root: Path, as_json: bool) -> None:
     job = continue_job(open_run(run, root))
     found = evaluate_run(job)
     report_path = job.run.path / "report.html"
-    show(Outcome(run=job.run, verdict=found, report=report_path, stopped_at=None), as_json=as_json)
+    outcome = Outcome(
+        run=job.run,
+        verdict=found,
+        report=report_path,
+        stopped_at=None,
+        markets=markets_of(job.run),
+    )
+    show(outcome, as_json=as_json)
 
 
 @click.command()

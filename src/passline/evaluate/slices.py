@@ -109,10 +109,46 @@ def split(prepared: Prepared, config: SliceConfig) -> Split:
     (see `windows.hide_final`).
 
     Raises:
-        ConfigError: a market is too short for its gate and test days, or a named slice holds no
-            bars.
+        ConfigError: a market is too short for its gate and test days, a named slice holds no bars,
+            or the market left out is not there or has no test slice.
     """
-    return _split_named(prepared, config) if config.named else _split_by_days(prepared, config)
+    cut = _split_named(prepared, config) if config.named else _split_by_days(prepared, config)
+    return _leave_out(prepared, cut, config.leave_out) if config.leave_out else cut
+
+
+def _leave_out(prepared: Prepared, cut: Split, symbol: str) -> Split:
+    """Keeps a market for the verdict alone: its test slices, and all else of the others."""
+    others = _markets_but(prepared, symbol)
+    test = tuple(part for part in cut.test if part.market not in others)
+    if not test:
+        raise ConfigError(
+            f"no test slice lies on {symbol}, which is left out: the bars are those of "
+            f"{_reach_text(prepared)}. Name its test slice with --slices."
+        )
+    gate = tuple(part for part in cut.gate if part.market in others)
+    train = [part for part in cut.train if int(prepared.compiled.market[part[0]]) in others]
+    if not gate or not train:
+        raise ConfigError(
+            f"without {symbol} there is no {'gate slice' if train else 'training bar'}: the bars "
+            f"are those of {_reach_text(prepared)}. Give other bars, or name slices with --slices."
+        )
+    return Split(train=train, gate=gate, test=test)
+
+
+def _markets_but(prepared: Prepared, symbol: str) -> set[int]:
+    """Returns the numbers of the markets that trade another contract.
+
+    Raises:
+        ConfigError: none does, or none trades the contract.
+    """
+    symbols = [b.contract.symbol for b in prepared.bars]
+    others = {market for market, own in enumerate(symbols) if own != symbol}
+    if len(others) in (0, len(symbols)):
+        raise ConfigError(
+            f"leave_out was '{symbol}', the markets {', '.join(symbols)}; it must be one of at "
+            "least two contracts."
+        )
+    return others
 
 
 def final_slices(prepared: Prepared, config: SliceConfig, start: date) -> tuple[Slice, ...]:
@@ -127,14 +163,24 @@ def final_slices(prepared: Prepared, config: SliceConfig, start: date) -> tuple[
         ConfigError: a named final slice holds no bars.
     """
     if config.named:
-        return _named_slices(prepared, config, "final")
+        return _on_left_out(prepared, _named_slices(prepared, config, "final"), config)
     found: list[Slice] = []
     for market, days in _days_by_market(prepared):
         at = int(np.searchsorted(days, (start - EPOCH).days))
         first = prepared.first_bar[market]
         if at < len(days):
             found += by_month(prepared, "final", market, first + at, first + len(days))
-    return tuple(found)
+    return _on_left_out(prepared, tuple(found), config)
+
+
+def _on_left_out(
+    prepared: Prepared, slices: tuple[Slice, ...], config: SliceConfig
+) -> tuple[Slice, ...]:
+    """Returns the slices of the market that is left out; all if none is."""
+    if not config.leave_out:
+        return slices
+    others = _markets_but(prepared, config.leave_out)
+    return tuple(part for part in slices if part.market not in others)
 
 
 def _days_by_market(prepared: Prepared) -> list[tuple[int, NDArray[np.int32]]]:
@@ -167,7 +213,7 @@ def _split_by_days(prepared: Prepared, config: SliceConfig) -> Split:
             first + int(np.searchsorted(days, d)) for d in (train_to, gate_from, gate_to, test_from)
         ]
         n_train_days = len(np.unique(days[: cuts[0] - first]))
-        if n_train_days < LEAST_TRAIN_DAYS:
+        if n_train_days < LEAST_TRAIN_DAYS and symbol != config.leave_out:
             held = test_days + gate_days + 2 * config.embargo_days
             raise ConfigError(
                 f"{symbol}: {n_train_days} trading days are left for training after {held} "
@@ -266,7 +312,12 @@ def _number(day: date) -> int:
 
 
 def by_month(prepared: Prepared, kind: str, market: int, first: int, stop: int) -> list[Slice]:
-    """Names a stretch's months; an episode may run on to the end of the stretch."""
+    """Names a stretch's months; an episode may run on to the end of the stretch.
+
+    There are none of a market whose bars end before it.
+    """
+    if stop <= first:
+        return []
     days = prepared.compiled.tape.day[first:stop].astype("datetime64[D]")
     months = days.astype("datetime64[M]")
     edges = np.flatnonzero(np.r_[True, months[1:] != months[:-1]])

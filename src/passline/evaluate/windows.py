@@ -98,6 +98,8 @@ class SliceConfig:
     """Evaluation episodes a policy, over all slices; half start at a session, half anywhere."""
     named: tuple[Window, ...] = ()
     """Windows by name, contract and dates, in place of the cut by days."""
+    leave_out: str = ""
+    """Contract that is neither trained on nor played at gates; the verdict is on it alone."""
 
     def __post_init__(self) -> None:
         """Refuses cuts that leave nothing."""
