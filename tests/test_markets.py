@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-import tomli_w
 
 from passline import pipeline
 from passline.cli import main
+from passline.cli.markets import leave_each_out
 from passline.config import from_plain
 from passline.errors import ConfigError
 from passline.evaluate.by_market import verdicts_by_market
@@ -26,7 +26,7 @@ from passline.learn import network
 from passline.market.bars import Bars
 from passline.market.contracts import find_contract
 from passline.market.load.parquet import write_bars
-from passline.market.synthetic import SyntheticConfig, synthesize
+from passline.market.synthetic import synthesize
 from passline.runs import open_run
 from passline.task.actions import N_ACTIONS
 from passline.task.phases import Phase
@@ -135,10 +135,11 @@ def given(tmp_path_factory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("several")
     book = folder / "short.toml"
     book.write_text(BOOK)
-    market = SETTINGS["market"]
+    market = from_plain({"market": SETTINGS["market"]}, "test").market
+    assert market is not None
     names = []
     for seed, symbol in ((0, "ES"), (1, "CL")):
-        made = synthesize(from_plain({"market": market}, "test").market or SyntheticConfig(), seed)
+        made = synthesize(market, seed=seed)
         names.append(str(folder / f"{symbol}.parquet"))
         write_bars(as_contract(made.bars, symbol), Path(names[-1]))
     rest = {key: value for key, value in SETTINGS.items() if key != "market"}
@@ -186,22 +187,26 @@ def test_evaluate_shows_each_market(finished, capsys) -> None:
     assert any("judged at its own 95 %" in line for line in lines)
 
 
-def test_each_market_is_left_out_in_turn_by_one_command(given, tmp_path, capsys) -> None:
-    short = given | {"curriculum": {**given["curriculum"], "total_steps": 3 * 512}}
-    config = tmp_path / "settings.toml"
-    config.write_text(tomli_w.dumps(short))
-    line = ["train", "--config", str(config), "--leave-out", "each", "--json", "--force"]
-    with pytest.raises(SystemExit) as stop:
-        main([*line, "--root", str(tmp_path)])
-    assert stop.value.code in (0, None, 3)
-    answer = json.loads(capsys.readouterr().out)
-    assert set(answer) == {"ES", "CL"}
-    for symbol, told in answer.items():
-        run = open_run(told["run"], tmp_path)
-        other = ({"ES", "CL"} - {symbol}).pop()
-        assert run.manifest["lineage"]["trained_on"] == [other]
-        assert run.manifest["lineage"]["judged_on"] == [symbol]
-        table = load_evaluations(run.path / "evaluations.npz")
-        is_test = np.char.startswith(table.slice, "test-")
-        assert set(table.market[is_test]) == {symbol}
-        assert set(table.market[~is_test]) == {other}
+def test_each_market_is_left_out_in_turn_by_one_command(given, finished, tmp_path, capsys) -> None:
+    """A run each, trained on the other market and judged on it; the table names all of them."""
+    jobs: dict[str, pipeline.Job] = {}
+
+    def play(job: pipeline.Job) -> pipeline.Outcome:
+        jobs[job.config.slices.leave_out] = job
+        return replace(finished, run=job.run, stopped_at=None)
+
+    leave_each_out(from_plain(given, "test"), play, root=tmp_path, name="lomo", as_json=False)
+    out = capsys.readouterr().out
+    assert list(jobs) == ["ES", "CL"]
+    for (symbol, job), other in zip(jobs.items(), ("CL", "ES"), strict=True):
+        manifest = open_run(job.run.path).manifest
+        assert manifest["lineage"]["trained_on"] == [other]
+        assert manifest["lineage"]["judged_on"] == [symbol]
+        assert all(f"-{symbol}-" in name for name in manifest["lineage"]["test_slices"])
+        assert job.run.id in out
+
+
+def test_leaving_out_each_of_one_market_is_refused(given, tmp_path) -> None:
+    config = from_plain(given | {"bars": given["bars"][:1]}, "test")
+    with pytest.raises(ConfigError, match="at least two contracts; given: ES"):
+        leave_each_out(config, lambda job: None, root=tmp_path, name=None, as_json=True)

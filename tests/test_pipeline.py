@@ -23,6 +23,7 @@ from passline.evaluate.replay_choice import page_name
 from passline.evaluate.table import append_evaluation, load_evaluations
 from passline.final import unseal
 from passline.learn.checkpoint import list_checkpoints
+from passline.learn.curriculum import Progress as Steps
 from passline.market.clock import EPOCH, trade_date
 from passline.openings import read_openings
 from passline.registry import (
@@ -369,3 +370,19 @@ def test_a_training_begins_with_the_weights_of_another(settings, finished, tmp_p
     assert job.run.manifest["config_fingerprint"] != outcome.run.manifest["config_fingerprint"]
     with pytest.raises(ConfigError, match="set by --from RUN, not by hand"):
         pipeline.start_job(replace(config, base_sha256="ab" * 32), root=tmp_path)
+
+
+def test_warnings_of_a_training_are_shown_and_kept(settings, tmp_path, phases):
+    job = pipeline.start_job(from_plain(settings, "test"), root=tmp_path)
+    screen = Quiet()
+    with pipeline._Recorder(job.run, screen, job.phases, resume_step=None) as recorder:
+        for step in range(1, 13):
+            progress = Steps(step=step, total_steps=99, phase_step=step, phase_steps=99)
+            recorder.on_update(phases["entry"], progress, {"train/approx_kl": 1e-9})
+    assert [line for line in screen.lines if "the policy is frozen" in line] == screen.lines
+    (warned,) = open_run(job.run.path).manifest["progress"]["warnings"]
+    assert (warned["kind"], warned["phase"], warned["step"]) == ("frozen", "entry", 10)
+    with pipeline._Recorder(open_run(job.run.path), screen, job.phases, resume_step=9) as recorder:
+        assert recorder._course.warned == []
+    with pipeline._Recorder(open_run(job.run.path), screen, job.phases, resume_step=10) as recorder:
+        assert [w.kind for w in recorder._course.warned] == ["frozen"]

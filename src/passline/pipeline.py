@@ -23,6 +23,7 @@ from passline.evaluate.by_market import verdicts_by_market
 from passline.evaluate.gates import GateResult
 from passline.evaluate.judge import BASELINES, Label, judge
 from passline.evaluate.oracle import fit_oracle
+from passline.evaluate.pathology import Course, Warned
 from passline.evaluate.policies import Policy, PolicyKind, scripted
 from passline.evaluate.rollout import MAX_DAYS, Episodes, TripLog, play_episodes
 from passline.evaluate.samples import EquityPaths, write_distributions, write_equity_paths
@@ -402,11 +403,18 @@ def book_entry(book: Rulebook, prepared: Prepared) -> dict[str, Any]:
 class _Recorder:
     """Takes a training's progress into the run's directory and onto the screen."""
 
-    def __init__(self, run: Run, screen: Screen, *, resume_step: int | None) -> None:
+    def __init__(
+        self, run: Run, screen: Screen, phases: Sequence[Phase], *, resume_step: int | None
+    ) -> None:
         self._run = run
         self._screen = screen
         self._writer = ScalarWriter(run.path, resume_step=resume_step)
-        self.gates: list[dict[str, Any]] = run.manifest.get("progress", {}).get("gates", [])
+        # Where gates are of different lengths, their episodes are not those of the looks.
+        self._comparable = {p.name for p in phases if len({g.days for g in p.gate}) == 1}
+        progress = run.manifest.get("progress", {})
+        self.gates: list[dict[str, Any]] = progress.get("gates", [])
+        told = [Warned(**warned) for warned in progress.get("warnings", [])]
+        self._course = Course([w for w in told if w.step <= (resume_step or 0)])
 
     def __enter__(self) -> "_Recorder":
         return self
@@ -422,12 +430,29 @@ class _Recorder:
     def on_update(self, phase: Phase, progress: Progress, scalars: Mapping[str, float]) -> None:
         self._writer.write(progress.step, phase.name, scalars)
         self._screen.update(phase.name, progress, scalars)
+        self._warn(self._course.on_update(phase.name, progress.step, scalars))
 
     def on_look(self, table: EvaluationTable) -> None:
         append_evaluation(self._run.path / EVALUATIONS, [table])
+        self._look_for_divergence(table)
+
+    def _look_for_divergence(self, table: EvaluationTable) -> None:
+        agent = table.where(policy=AGENT, path="worst")
+        phase, step = str(agent.phase[0]), int(agent.timesteps[0])
+        self._warn(self._course.on_look(phase, step, agent.reward, agent.start_day))
+
+    def _warn(self, found: Sequence[Warned]) -> None:
+        """Shows each warning in a line and keeps all in the run's manifest."""
+        for warned in found:
+            self._screen.say(warned.line())
+        if found:
+            told = [dataclasses.asdict(warned) for warned in self._course.warned]
+            self._run.record_progress({"warnings": told})
 
     def on_gates(self, results: list[GateResult], table: EvaluationTable) -> None:
         append_evaluation(self._run.path / EVALUATIONS, [table])
+        if results and results[0].phase in self._comparable:
+            self._look_for_divergence(table)
         tested = {result.phase for result in results}
         self.gates = [gate for gate in self.gates if gate["phase"] not in tested]
         for result in results:
@@ -487,7 +512,7 @@ def _train(job: Job, screen: Screen, *, forced: bool) -> tuple[Trained, list[dic
     resume_step = _last_step(checkpoints)
     if resume_step is not None:
         job.run.record_resume(resume_step)
-    with _Recorder(job.run, screen, resume_step=resume_step) as recorder:
+    with _Recorder(job.run, screen, job.phases, resume_step=resume_step) as recorder:
         trained = train_curriculum(
             job.prepared,
             job.phases,

@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 
+from passline.evaluate.pathology import HOLD_SHARE
 from passline.report.diagnose.findings import Answer, Clear, Problem, Severity, Unknown
 from passline.report.diagnose.logs import Evaluation, PhaseLog
 from passline.report.diagnose.of_evaluation import COMPLIANCE_EPISODES, REPLAY_DEATHS, each_text
@@ -15,8 +16,6 @@ BREACHED_SHARE = 0.5
 """Share of accounts lost to a rule that is called a repeated breach."""
 INVALID_SHARE = 0.001
 """Share of masked actions that is more than an accident."""
-HOLD_SHARE = 0.995
-"""Share of HOLD among free choices from which on nothing is traded."""
 
 
 def rule_breach(phase: PhaseLog) -> Answer:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from passline.evaluate.pathology import DROP_ERRORS
 from passline.report.diagnose.findings import Answer, Clear, Problem, Severity, Unknown
 from passline.report.diagnose.logs import Evaluation, PhaseLog
 from passline.report.diagnose.words import number, percent, steps_text
@@ -24,8 +25,6 @@ MIN_DISTINCT = 20
 """Distinct episodes of an evaluation below which its mean is mostly luck."""
 MIN_CHECKPOINTS = 3
 """Evaluations below which no trend can be told from luck."""
-DROP_ERRORS = 3.0
-"""Standard errors by which the last evaluation must lie below the best to be called a fall."""
 
 LONG_ROLLOUTS = (
     "Train on long horizons: raise the least episode length (min_episode_bars) and let some "

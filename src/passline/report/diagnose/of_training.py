@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from passline.evaluate.pathology import FROZEN_KL, LOW_ENTROPY, LOW_EXPLAINED, MIN_UPDATES
 from passline.report.diagnose.findings import Answer, Clear, Problem, Severity, Unknown
 from passline.report.diagnose.logs import Curve, PhaseLog
 from passline.report.diagnose.words import number, percent, steps_text
@@ -16,16 +17,10 @@ __all__ = [
     "value_collapse",
 ]
 
-FROZEN_KL = 1e-5
-"""KL divergence of an update below which the policy does not change."""
 JUMP_KL, JUMP_CLIP = 0.05, 0.4
 """KL divergence and share of clipped ratios of an update above which PPO's step is too long."""
-LOW_ENTROPY, NO_ENTROPY = 0.01, 0.001
-"""Mean entropy (nats) below which a policy hardly explores, and not at all."""
-LOW_EXPLAINED = 0.1
-"""Share of the returns' variance explained below which the critic is no help."""
-MIN_UPDATES = 10
-"""Updates below which a critic cannot be judged."""
+NO_ENTROPY = 0.001
+"""Mean entropy (nats) below which a policy does not explore at all."""
 LARGE_REWARD, LARGE_VALUE_LOSS, SMALL_REWARD = 1000.0, 100.0, 0.01
 """Returns and value losses beyond which learning rates and clipping do not fit."""
 SLOW_FPS = 500.0
