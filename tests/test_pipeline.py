@@ -15,7 +15,7 @@ import tomli_w
 from passline import pipeline
 from passline.base_policy import kept_base, newest_policy
 from passline.cli import main
-from passline.config import from_plain
+from passline.config import from_plain, to_plain
 from passline.death_pages import first_deaths
 from passline.errors import ConfigError, RunError
 from passline.evaluate.judge import BASELINES
@@ -386,3 +386,8 @@ def test_warnings_of_a_training_are_shown_and_kept(settings, tmp_path, phases):
         assert recorder._course.warned == []
     with pipeline._Recorder(open_run(job.run.path), screen, job.phases, resume_step=10) as recorder:
         assert [w.kind for w in recorder._course.warned] == ["frozen"]
+
+
+def test_settings_written_to_a_run_are_read_back_as_they_were():
+    config = from_plain({"bars": ["a.parquet"]}, "test")
+    assert from_plain(to_plain(config), "test") == config
