@@ -50,6 +50,8 @@ def test_bars_too_short_for_the_folds_are_refused(prepared) -> None:
         cut_folds(prepared, SLICES, FoldConfig(folds=9))
     with pytest.raises(ConfigError, match="leave 96 for training"):
         cut_folds(prepared, SLICES, FoldConfig(folds=2, train_days=300))
+    with pytest.raises(ConfigError, match="leave_out was 'SYN'; a walk-forward judges every"):
+        cut_folds(prepared, SliceConfig(leave_out="SYN"), FoldConfig(folds=2))
     with pytest.raises(ConfigError, match="trading days of SYN are left for training; at least 40"):
         cut_folds(prepared, SLICES, FoldConfig(folds=2, train_days=30))
 

@@ -92,6 +92,11 @@ def cut_folds(prepared: Prepared, slices: SliceConfig, config: FoldConfig) -> tu
         raise ConfigError(
             "a walk-forward cuts its windows by days, and the settings name slices. Leave them out."
         )
+    if slices.leave_out:
+        raise ConfigError(
+            f"leave_out was '{slices.leave_out}'; a walk-forward judges every market it trains on. "
+            "Leave it out, or use passline train."
+        )
     test_days = slices.test_days or min(MAX_TEST_DAYS, (end - begin) // (2 * config.folds))
     gate_days = slices.gate_days or min(MAX_GATE_DAYS, (end - begin) // 8)
     before_test = gate_days + 2 * slices.embargo_days

@@ -103,6 +103,11 @@ def start_walk(
 
     Nothing is written before everything that can be refused has been looked at.
     """
+    if config.base_sha256:
+        raise ConfigError(
+            f"base_sha256 was {config.base_sha256[:12]}…; a walk-forward trains every fold from "
+            "fresh weights, since a base may have seen its test window. Leave it out."
+        )
     markets = open_markets(config)
     order, prepared = _order(markets, config, folds, forced=forced)
     cuts = cut_folds(prepared, config.slices, folds)
