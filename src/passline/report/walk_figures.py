@@ -15,6 +15,8 @@ __all__ = ["fold_figure", "median_record", "record_figure"]
 
 WIDE = (10.6, 3.2)
 SMALL = 8.0
+LEAST_USD = 500.0
+"""Shown on both sides of zero, so that accounts that never traded draw a line and no noise."""
 
 
 def fold_figure(folds: Sequence[FoldScore], palette: Palette) -> Figure:
@@ -67,6 +69,8 @@ def record_figure(records: Sequence[SeedRecord], starts: Sequence[int], palette:
     months = [str(np.datetime64(start, "D").astype("datetime64[M]")) for start in starts]
     axes.set_xticks(places, months)
     axes.set_xlim(0, max(len(day) - 1, 1))
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, -LEAST_USD), max(high, LEAST_USD))
     axes.yaxis.set_major_formatter(FuncFormatter(_usd))
     _legend(figure, axes, palette)
     return figure
