@@ -263,8 +263,8 @@ def _told_of_simple(score: PolicyScore) -> str | None:
         return None
     verb = "passes more often" if gap.high < 0 else "may do as well"
     return (
-        f"A simple strategy, {_title(score.policy)}, {verb}: the agent is {_points(gap.value)}"
-        f" points ahead ({_points(gap.low)} to {_points(gap.high)})."
+        f"A simple strategy, {_title(score.policy)}, {verb}: agent minus it"
+        f" {_points(gap.value)} points ({_points(gap.low)} to {_points(gap.high)})."
     )
 
 
