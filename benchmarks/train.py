@@ -6,14 +6,19 @@ environment through its plugs. One repetition is one update, its rollout include
 interleaved, so that a busy machine slows all alike, and medians are taken after a warm-up. Torch
 uses one thread or as many as there are CPUs, whichever is faster in the warm-up: on a busy machine
 its threads wait for each other.
+passline is measured in both precisions of its products; the others multiply in float32, so that
+passline_float32 is the comparison of like with like.
 update_share_of_peak is the rate of passline's gradient phase (value pass and all epochs, counting
 the networks' multiply-adds alone) divided by that of a large product of float32 matrices, the best
-of each. Without torch or sb3-contrib the figures that need them are null.
+of each, in float32. start_s runs from the start of the interpreter to the end of the first update,
+market included, in a process of its own: cold with an empty compilation cache, then warm. Without
+torch or sb3-contrib the figures that need them are null.
 
     python benchmarks/train.py --json
 """
 
 import argparse
+import dataclasses
 import itertools
 import json
 import os
@@ -21,12 +26,13 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, get_args
 
 from passline.learn import tune_xla
 
@@ -37,6 +43,7 @@ import jax  # noqa: E402
 from passline.envs.lanes import Lanes  # noqa: E402
 from passline.envs.making import Task, make_task  # noqa: E402
 from passline.learn import objective, ppo, rollout  # noqa: E402
+from passline.learn.mlp import Precision  # noqa: E402
 from passline.market.synthetic import SyntheticConfig, synthesize  # noqa: E402
 from passline.sim.jit import sim_jit  # noqa: E402
 from passline.task import env  # noqa: E402
@@ -168,48 +175,77 @@ def others() -> dict[str, Callable[[Task, ppo.PPOConfig], Callable[[], None]]]:
 
 def measure(config: ppo.PPOConfig, n_repetitions: int) -> dict[str, Any]:
     task = built_in_task()
-    start = time.perf_counter()
-    own = Passline(task, config)
-    own.update()
-    first_seconds = time.perf_counter() - start
+    own = {
+        f"passline_{precision}": Passline(task, dataclasses.replace(config, precision=precision))
+        for precision in get_args(Precision)
+    }
     square = jax.random.normal(jax.random.key(0), (PEAK_SIZE, PEAK_SIZE))
     multiply = jax.jit(lambda a: a @ a.T)
-    calls: dict[str, Callable[[], None]] = {"passline": own.update}
+    calls: dict[str, Callable[[], None]] = {name: one.update for name, one in own.items()}
     threads = {}
     for name, make in others().items():
         calls[name], threads[name] = with_best_threads(make(task, config))
-    seconds: dict[str, list[float]] = {name: [] for name in (*calls, "learn", "peak")}
-    for call in (*calls.values(), own.learn, lambda: jax.block_until_ready(multiply(square))):
+    calls |= {f"learn_{name}": one.learn for name, one in own.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in (*calls, "peak")}
+    for call in (*calls.values(), lambda: jax.block_until_ready(multiply(square))):
         call()
     loads = []
     for _ in range(n_repetitions):
         for name, call in calls.items():
             seconds[name].append(timed(call))
-        seconds["learn"].append(timed(own.learn))
         for _ in range(8):
             seconds["peak"].append(timed(lambda: jax.block_until_ready(multiply(square))))
         loads.append(os.getloadavg()[0])
-    rate = {name: config.batch_size / statistics.median(seconds[name]) for name in calls}
-    peak = 2.0 * PEAK_SIZE**3 / min(seconds["peak"]) / 1e9
-    learn = learn_flops(config) / min(seconds["learn"]) / 1e9
-    return {
-        **{name: rounded(rate.get(name)) for name in ("passline", "sb3_contrib", "torch_compiled")},
-        "peak_gflops": round(peak, 1),
-        "update_share_of_peak": round(learn / peak, 3),
-        "passline_over": {
-            name: round(rate["passline"] / other, 2)
-            for name, other in rate.items()
-            if name != "passline"
-        },
-        "gradient_phase_share": round(
-            statistics.median(seconds["learn"]) / statistics.median(seconds["passline"]), 3
-        ),
-        "first_update_s": round(first_seconds, 1),
+    return summary(config, seconds) | {
         "torch_threads": threads,
         "n_repetitions": n_repetitions,
         "lanes": config.n_lanes,
         "load_1m": round(statistics.mean(loads), 2),
     }
+
+
+def summary(config: ppo.PPOConfig, seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """Rates and shares of the interleaved repetitions; `passline` is the default precision."""
+    median = {name: statistics.median(times) for name, times in seconds.items()}
+    rate = {name: config.batch_size / median[name] for name in median if "learn" not in name}
+    rate["passline"] = rate[f"passline_{config.precision}"]
+    peak = 2.0 * PEAK_SIZE**3 / min(seconds["peak"]) / 1e9
+    names = ("passline", "passline_float32", "passline_bfloat16", "sb3_contrib", "torch_compiled")
+    found: dict[str, Any] = {name: rounded(rate.get(name)) for name in names}
+    found["precision"] = config.precision
+    found["peak_gflops"] = round(peak, 1)
+    own = f"passline_{config.precision}"
+    learn = learn_flops(config) / 1e9
+    found["update_share_of_peak"] = round(learn / min(seconds[f"learn_{own}"]) / peak, 3)
+    found["gradient_phase_share"] = round(median[f"learn_{own}"] / median[own], 3)
+    found["passline_over"] = {
+        name: round(rate["passline"] / rate[name], 2) for name in names[3:] if name in rate
+    }
+    found["passline_float32_over"] = {
+        name: round(rate["passline_float32"] / rate[name], 2) for name in names[3:] if name in rate
+    }
+    return found
+
+
+def first_update(cache: str, n_lanes: int) -> None:
+    """What a training does up to the end of its first update; compiled code lies in `cache`."""
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    task, config, key = built_in_task(), ppo.PPOConfig(n_lanes=n_lanes), jax.random.key(SEED)
+    lanes = sim_jit(env.reset, static_argnums=2)(task.params, key, config.n_lanes)
+    state = ppo.init_train_state(config, lanes, N_FEATURES, N_ACTIONS, key)
+    jax.block_until_ready(ppo.make_update(env, config)(task.params, state))
+
+
+def start_seconds(n_lanes: int) -> dict[str, float]:
+    """Seconds from the start of the interpreter to the end of the first update, cold and warm."""
+    with tempfile.TemporaryDirectory() as cache:
+        command = [sys.executable, __file__, "--start", cache, "--lanes", str(n_lanes)]
+
+        def run() -> None:
+            subprocess.run(command, check=True)
+
+        return {name: round(timed(run), 1) for name in ("cold", "warm")}
 
 
 def rounded(value: float | None) -> int | None:
@@ -236,9 +272,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--lanes", type=int, default=1024, help="accounts at once")
     parser.add_argument("--repetitions", type=int, default=5, help="timed updates of each")
+    parser.add_argument("--start", metavar="CACHE", help="stop after the first update")
     words = parser.parse_args()
+    if words.start:
+        first_update(words.start, words.lanes)
+        return
     config = ppo.PPOConfig(n_lanes=words.lanes, target_kl=float("inf"))
-    result = measure(config, words.repetitions) | surroundings()
+    starting = {"start_s": start_seconds(words.lanes)}
+    result = measure(config, words.repetitions) | starting | surroundings()
     if words.json:
         print(json.dumps(result))
         return
