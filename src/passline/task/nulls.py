@@ -50,7 +50,7 @@ def rotate_features(prepared: Prepared, *, seed: int) -> Prepared:
     """
     rng = np.random.default_rng(seed)
     table = np.array(prepared.base.features)
-    moving = np.array([name not in CLOCK_FEATURES for name in FEATURE_NAMES])
+    moving = [i for i, name in enumerate(FEATURE_NAMES) if name not in CLOCK_FEATURES]
     for market, first in enumerate(prepared.first_bar):
         stop = prepared.offsets[market + 1]
         ts = prepared.compiled.ts[first:stop]
@@ -63,7 +63,8 @@ def rotate_features(prepared: Prepared, *, seed: int) -> Prepared:
             )
         offset = int(rng.integers(MIN_OFFSET, n_sessions - MIN_OFFSET + 1))
         rows = first + rotated_rows(ts, offset)
-        table[first:stop, moving] = table[rows][:, moving]
+        for column in moving:  # one at a time, which bounds memory
+            table[first:stop, column] = table[rows, column]
     base = prepared.base._replace(features=jnp.asarray(table))
     return dataclasses.replace(prepared, base=base)
 
