@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -187,6 +188,13 @@ def test_every_command_explains_itself(capsys, name):
     for words in inner_commands(name):
         paragraphs = help_of(capsys, *words).split("\n\n")
         assert len(paragraphs[1].strip()) > 10, words
+
+
+@needs_checkout
+def test_the_readme_lists_every_command():
+    rows = [row for row in (ROOT / "README.md").read_text().splitlines() if row.startswith("| `")]
+    listed = {word for row in rows for word in re.findall(r"[a-z]+", row.split(" | ")[0])}
+    assert set(COMMANDS) <= listed
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -9,7 +9,20 @@ import numpy as np
 import pytest
 from strategies import draw_markets, draw_orders, draw_rules
 
-from passline.sim.layout import NEVER, BarFlag, DoneReason, Events, Markets, Orders, Rules, Tape
+from passline.market.contracts import find_contract
+from passline.rulebook import load_rulebook
+from passline.sim.compile import Costs, compile_markets, compile_rules
+from passline.sim.layout import (
+    NEVER,
+    BarFlag,
+    DoneReason,
+    Events,
+    Markets,
+    OrderKind,
+    Orders,
+    Rules,
+    Tape,
+)
 from passline.sim.walk import Step, walk
 
 N_BARS = 600
@@ -107,3 +120,26 @@ def test_the_walks_above_pass_bars_and_reach_ends() -> None:
     assert n_passed > n_steps
     assert n_open > 500
     assert ends >= {DoneReason.FLOOR, DoneReason.TARGET, DoneReason.DATA_END}
+
+
+def test_the_floor_of_a_position_carried_past_the_lock_stays_locked() -> None:
+    close = np.arange(5_000, 5_000 + N_BARS, dtype=np.int32)
+    flags = np.full(N_BARS, BarFlag.TRADABLE | BarFlag.CAN_ENTER, np.int32)
+    flags[0] |= BarFlag.SESSION_START
+    day = np.full(N_BARS, 19_000, np.int32)
+    next_day = np.r_[day[1:], np.int32(NEVER)]
+    tape = Tape(close, close, close, close, flags=flags, day=day, next_day=next_day)
+    book = load_rulebook("apex-intraday-50k")
+    rules = compile_rules(book)._replace(target_balance=np.int32(NEVER))
+    costs = Costs(commission_mills=0, slippage_ticks=0)
+    markets = compile_markets([find_contract("ES")], book, costs)
+    orders = {0: Orders(OrderKind.LONG, 1, 0, 0)}
+    every, some = (
+        [step.state for step in walk(tape, markets, rules, orders, bar=0, skips=skips)]
+        for skips in (False, True)
+    )
+    assert len(some) < len(every)
+    assert some[-1] == every[-1]
+    assert some[-1].floor == rules.lock_level < some[-1].peak - rules.allowance
+    on_the_way = {state.bar: state.floor for state in every}
+    assert all(state.floor == on_the_way[state.bar] for state in some)
