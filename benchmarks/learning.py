@@ -24,35 +24,39 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
-import matplotlib as mpl
+from passline.learn import tune_xla
+
+tune_xla()
+
+import jax  # noqa: E402
+import matplotlib as mpl  # noqa: E402
 
 mpl.use("Agg")
 
-import matplotlib.pyplot as plt
-import numpy as np
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
 
-from passline.cli.training import DEMO, use_cache
-from passline.config import TrainConfig, read_config
-from passline.evaluate.judge import begin_at
-from passline.evaluate.oracle import fit_oracle
-from passline.evaluate.policies import Policy, PolicyKind, scripted
-from passline.evaluate.rollout import Episodes, play_episodes
-from passline.evaluate.slices import Slice, Split, Starts, day_starts, evaluation_starts
-from passline.evaluate.slices import split as cut_time
-from passline.evaluate.stats import Estimate, clusters_by_span, mean_interval
-from passline.learn import network
-from passline.learn.curriculum import phase_settings, train_curriculum
-from passline.learn.full_information import cut_stretches, make_exact_update
-from passline.learn.ppo import PPOConfig, init_train_state, make_hyper, make_update
-from passline.market.synthetic import SyntheticMarket, oracle_signal, synthesize
-from passline.rulebook import load_rulebook
-from passline.sim.jit import sim_jit
-from passline.sim.layout import Outcome
-from passline.task import env
-from passline.task.actions import N_ACTIONS
-from passline.task.phases import Phase, load_phases
-from passline.task.prepare import OBSERVATION_NAMES, Prepared, phase_params, prepare
+from passline.cli.training import DEMO, use_cache  # noqa: E402
+from passline.config import TrainConfig, read_config  # noqa: E402
+from passline.evaluate.judge import begin_at  # noqa: E402
+from passline.evaluate.oracle import fit_oracle  # noqa: E402
+from passline.evaluate.policies import Policy, PolicyKind, scripted  # noqa: E402
+from passline.evaluate.rollout import Episodes, play_episodes  # noqa: E402
+from passline.evaluate.slices import Slice, Split, Starts, day_starts, evaluation_starts  # noqa: E402
+from passline.evaluate.slices import split as cut_time  # noqa: E402
+from passline.evaluate.stats import Estimate, clusters_by_span, mean_interval  # noqa: E402
+from passline.learn import network  # noqa: E402
+from passline.learn.curriculum import phase_settings, train_curriculum  # noqa: E402
+from passline.learn.full_information import cut_stretches, make_exact_update  # noqa: E402
+from passline.learn.ppo import PPOConfig, init_train_state, make_hyper, make_update  # noqa: E402
+from passline.market.synthetic import SyntheticMarket, oracle_signal, synthesize  # noqa: E402
+from passline.rulebook import load_rulebook  # noqa: E402
+from passline.sim.jit import sim_jit  # noqa: E402
+from passline.sim.layout import Outcome  # noqa: E402
+from passline.task import env  # noqa: E402
+from passline.task.actions import N_ACTIONS  # noqa: E402
+from passline.task.phases import Phase, load_phases  # noqa: E402
+from passline.task.prepare import OBSERVATION_NAMES, Prepared, phase_params, prepare  # noqa: E402
 
 THRESHOLDS = (0.35, 0.5, 0.7, 1.0)
 """Hidden drift a bar, ticks, from which the oracle of phase 1 enters; chosen on training dates."""

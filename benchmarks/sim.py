@@ -9,7 +9,7 @@ and the telemetry that training reads. Repetitions are interleaved; rates are me
     python benchmarks/sim.py --json
     python benchmarks/sim.py --curve
 
-XLA's settings are those of passline.sim.jit.
+XLA's multi-output fusion is on (passline.sim.jit.SIM_FLAG); `--plain` leaves it off.
 """
 
 import argparse
@@ -28,18 +28,24 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-from jax import Array
+from passline.learn import tune_xla
+from passline.sim.jit import SIM_FLAG, sim_jit
 
-from passline.envs.making import make_task
-from passline.market.bars import Bars
-from passline.market.synthetic import SyntheticConfig, synthesize
-from passline.sim.jit import sim_jit
-from passline.sim.step import is_active
-from passline.task import env
-from passline.task.env import EnvState, TaskParams
-from sim_peers import installed
+if "--plain" not in sys.argv:
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {SIM_FLAG}"
+tune_xla()
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+from jax import Array  # noqa: E402
+
+from passline.envs.making import make_task  # noqa: E402
+from passline.market.bars import Bars  # noqa: E402
+from passline.market.synthetic import SyntheticConfig, synthesize  # noqa: E402
+from passline.sim.step import is_active  # noqa: E402
+from passline.task import env  # noqa: E402
+from passline.task.env import EnvState, TaskParams  # noqa: E402
+from sim_peers import installed  # noqa: E402
 
 BOOK, PHASE, SEED = "apex-intraday-50k", "account", 0
 N_STEPS = 64
@@ -221,6 +227,7 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, default=4096, help="accounts at once")
     parser.add_argument("--threads", type=int, default=2, help="threads that share them")
     parser.add_argument("--repetitions", type=int, default=9, help="timed blocks of each")
+    parser.add_argument("--plain", action="store_true", help="without multi-output fusion")
     parser.add_argument("--curve", action="store_true", help="steps/s and memory by lanes and bars")
     parser.add_argument("--point", nargs=2, metavar=("LANES", "YEARS"), help="one of its points")
     words = parser.parse_args()

@@ -34,17 +34,21 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, get_args
 
-import jax
+from passline.learn import tune_xla
 
-from passline.envs.lanes import Lanes
-from passline.envs.making import Task, make_task
-from passline.learn import objective, ppo, rollout
-from passline.learn.mlp import Precision
-from passline.market.synthetic import SyntheticConfig, synthesize
-from passline.sim.jit import sim_jit
-from passline.task import env
-from passline.task.actions import N_ACTIONS
-from passline.task.prepare import OBSERVATION_NAMES
+tune_xla()
+
+import jax  # noqa: E402
+
+from passline.envs.lanes import Lanes  # noqa: E402
+from passline.envs.making import Task, make_task  # noqa: E402
+from passline.learn import objective, ppo, rollout  # noqa: E402
+from passline.learn.mlp import Precision  # noqa: E402
+from passline.market.synthetic import SyntheticConfig, synthesize  # noqa: E402
+from passline.sim.jit import sim_jit  # noqa: E402
+from passline.task import env  # noqa: E402
+from passline.task.actions import N_ACTIONS  # noqa: E402
+from passline.task.prepare import OBSERVATION_NAMES  # noqa: E402
 
 N_FEATURES = len(OBSERVATION_NAMES)
 BOOK, PHASE, SEED = "apex-intraday-50k", "account", 0

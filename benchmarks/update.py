@@ -19,11 +19,15 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
+from passline.learn import tune_xla
 
-from passline.learn import ppo, rollout
-from passline.sim.jit import sim_jit
+tune_xla()
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+
+from passline.learn import ppo, rollout  # noqa: E402
+from passline.sim.jit import sim_jit  # noqa: E402
 
 N_FEATURES, N_ACTIONS, NOISE_ROWS, EPISODE_STEPS = 45, 12, 1024, 300
 PEAK_SIZE = 1024

@@ -9,19 +9,24 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from passline.base_policy import newest_policy
-from passline.cli.markets import EACH, leave_each_out, market_summaries, show_markets
-from passline.config import field_help, read_config
-from passline.errors import GateNotPassedError
-from passline.evaluate.windows import SliceConfig, read_windows
-from passline.learn.curriculum import CurriculumConfig
-from passline.learn.curriculum import Progress as Steps
-from passline.learn.settings import PPOConfig
-from passline.pipeline import (
+from passline.learn.xla import tune_xla
+
+tune_xla()
+
+import jax  # noqa: E402
+
+from passline.base_policy import newest_policy  # noqa: E402
+from passline.cli.markets import EACH, leave_each_out, market_summaries, show_markets  # noqa: E402
+from passline.config import field_help, read_config  # noqa: E402
+from passline.errors import GateNotPassedError  # noqa: E402
+from passline.evaluate.windows import SliceConfig, read_windows  # noqa: E402
+from passline.learn.curriculum import CurriculumConfig  # noqa: E402
+from passline.learn.curriculum import Progress as Steps  # noqa: E402
+from passline.learn.settings import PPOConfig  # noqa: E402
+from passline.pipeline import (  # noqa: E402
     Job,
     Outcome,
     continue_job,
@@ -31,8 +36,8 @@ from passline.pipeline import (
     run_job,
     start_job,
 )
-from passline.runs import DEFAULT_ROOT, open_run
-from passline.task.prepare import TaskConfig
+from passline.runs import DEFAULT_ROOT, open_run  # noqa: E402
+from passline.task.prepare import TaskConfig  # noqa: E402
 
 __all__ = [
     "demo",
