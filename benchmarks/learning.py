@@ -3,8 +3,9 @@
 A piece is one market and seed: `entry` trains the first phase twice, from full information and by
 PPO, and plays both on the gate slices on the way; `whole` trains the demo's curriculum and judges
 it on the test slices beside the oracle, random entry and an untrained network, and on training
-slices as well. Every finished piece is appended to a file of JSON lines, so that a measurement that
-was stopped goes on where it stood. Prints one JSON object with all pieces of the file.
+slices as well; `shuffled` does the same on the market with every bar's direction drawn anew. Every
+finished piece is appended to a file of JSON lines, so that a measurement that was stopped goes on
+where it stood. Prints one JSON object with all pieces of the file.
 
     python benchmarks/learning.py --json --kinds entry whole --seeds 0 1 2 3 4
     python benchmarks/learning.py --json --kinds whole --mechanisms open_momentum volatility_drift
@@ -38,7 +39,7 @@ import numpy as np  # noqa: E402
 
 from passline.cli.training import DEMO, use_cache  # noqa: E402
 from passline.config import TrainConfig, read_config  # noqa: E402
-from passline.evaluate.judge import begin_at  # noqa: E402
+from passline.evaluate.judge import begin_at, match_random_entry  # noqa: E402
 from passline.evaluate.oracle import fit_oracle  # noqa: E402
 from passline.evaluate.policies import Policy, PolicyKind, scripted  # noqa: E402
 from passline.evaluate.rollout import Episodes, play_episodes  # noqa: E402
@@ -49,6 +50,7 @@ from passline.learn import network  # noqa: E402
 from passline.learn.curriculum import phase_settings, train_curriculum  # noqa: E402
 from passline.learn.full_information import cut_stretches, make_exact_update  # noqa: E402
 from passline.learn.ppo import PPOConfig, init_train_state, make_hyper, make_update  # noqa: E402
+from passline.market.nulls import bar_flip  # noqa: E402
 from passline.market.synthetic import SyntheticMarket, oracle_signal, synthesize  # noqa: E402
 from passline.rulebook import load_rulebook  # noqa: E402
 from passline.sim.jit import sim_jit  # noqa: E402
@@ -61,6 +63,8 @@ from passline.task.prepare import OBSERVATION_NAMES, Prepared, phase_params, pre
 THRESHOLDS = (0.35, 0.5, 0.7, 1.0)
 """Hidden drift a bar, ticks, from which the oracle of phase 1 enters; chosen on training dates."""
 LOOK_EVERY = 5
+PIECE = ("kind", "mechanism", "strength", "seed", "precision")
+"""What tells one measured piece from another."""
 N_UPDATES = {"full_information": 20, "ppo": 30}
 PPO_BEFORE: dict[str, Any] = {"learner": "ppo", "learning_rate": None, "gamma": 0.99}
 """Phase 1 as it was learned by PPO."""
@@ -84,8 +88,12 @@ class World:
         return Slice(name="train", market=0, first_bar=first, stop_bar=stop, end_bar=stop - 1)
 
 
-def make_world(mechanism: str, strength: float, seed: int) -> World:
+def make_world(
+    mechanism: str, strength: float, seed: int, precision: str, *, is_shuffled: bool = False
+) -> World:
+    """Makes a market and cuts its time; shuffled, each bar's move has a random direction."""
     settings = DEMO | {
+        "ppo.precision": precision,
         "market.strength": strength,
         "market.mechanism": mechanism,
         "market_seed": seed,
@@ -95,6 +103,8 @@ def make_world(mechanism: str, strength: float, seed: int) -> World:
     config = read_config(None, settings)
     assert config.market is not None
     market = synthesize(config.market, seed=seed)
+    if is_shuffled:
+        market = dataclasses.replace(market, bars=bar_flip(market.bars, seed=seed))
     prepared = prepare([market.bars], load_rulebook(config.rulebook), config.task)
     cut = cut_time(prepared, config.slices)
     return World(
@@ -224,13 +234,16 @@ def measure_whole(world: World) -> dict[str, Any]:
     best = fit_oracle(
         prepared, params, world.market, world.cut, network.act_greedy, trained.network
     )
+    mine = play(params, agent(trained.network), test)
     policies = {
-        "agent": agent(trained.network),
         "oracle": best,
         "untrained": agent(fresh_network(world.seed)),
+        "random entry": match_random_entry(
+            params, network.act_greedy, trained.network, begin_at(params, test), mine, seed=2
+        ),
     }
-    played = {name: play(params, policy, test) for name, policy in policies.items()}
-    mine = played["agent"]
+    played = {"agent": mine}
+    played |= {name: play(params, policy, test) for name, policy in policies.items()}
     return {
         "train_seconds": round(seconds, 1),
         "stopped_at": trained.stopped_at.phase if trained.stopped_at else None,
@@ -254,6 +267,7 @@ def pass_rate(found: Episodes, starts: Starts, span: int) -> dict[str, float]:
 KINDS: dict[str, Callable[[World], dict[str, Any]]] = {
     "entry": measure_entry,
     "whole": measure_whole,
+    "shuffled": measure_whole,
 }
 
 
@@ -293,6 +307,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--mechanisms", nargs="+", default=["vwap_reversion"])
     parser.add_argument("--strengths", type=float, nargs="+", default=[1.0])
+    parser.add_argument("--precisions", nargs="+", default=[PPOConfig().precision])
     parser.add_argument("--kinds", nargs="+", choices=tuple(KINDS), default=tuple(KINDS))
     parser.add_argument("--store", type=Path, default=Path("learning.jsonl"))
     parser.add_argument("--at-most", type=int, default=10**9, help="new pieces to measure now")
@@ -302,13 +317,15 @@ def main() -> None:
     use_cache()
     store: Path = options.store
     rows = [json.loads(line) for line in store.read_text().splitlines()] if store.exists() else []
-    known = {(r["kind"], r["mechanism"], r["strength"], r["seed"]) for r in rows}
-    asked = itertools.product(options.kinds, options.mechanisms, options.strengths, options.seeds)
+    known = {tuple(row[key] for key in PIECE) for row in rows}
+    asked = itertools.product(
+        options.kinds, options.mechanisms, options.strengths, options.seeds, options.precisions
+    )
     for piece in [piece for piece in asked if piece not in known][: options.at_most]:
-        kind, mechanism, strength, seed = piece
         began = time.perf_counter()
-        found = KINDS[kind](make_world(mechanism, strength, seed))
-        row = {"kind": kind, "mechanism": mechanism, "strength": strength, "seed": seed} | found
+        row = dict(zip(PIECE, piece, strict=True)) | KINDS[piece[0]](
+            make_world(*piece[1:], is_shuffled=piece[0] == "shuffled")
+        )
         row |= {"seconds": round(time.perf_counter() - began, 1), "commit": commit()}
         row["load"] = round(os.getloadavg()[0], 1)
         rows.append(row)

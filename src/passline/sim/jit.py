@@ -3,7 +3,9 @@
 XLA's CPU backend fuses long elementwise graphs by computing shared values again in every consumer,
 which makes the simulator about fifty times slower and its compilation several times longer. With
 multi-output fusion it computes every value once and is fastest; that is a setting of the process
-(SIM_FLAG in XLA_FLAGS, read when the first array is made). Without it the pass is left out.
+(SIM_FLAG in XLA_FLAGS, read when the first array is made). Without it the pass is left out, which
+is what passline does: with it jaxlib 0.10.2 aborts on some programs, among them the player of
+episodes in evaluate.rollout ("symbolic_map.cc: Check failed: GetNumDims()").
 """
 
 import os
