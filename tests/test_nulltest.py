@@ -18,9 +18,9 @@ from passline.errors import ConfigError, RunError
 from passline.evaluate.null_test import load_null_test
 from passline.evaluate.slices import Split
 from passline.evaluate.table import AGENT, EvaluationTable, append_evaluation
+from passline.kinds import NULL_RESULTS_FILE
 from passline.nulltest import (
     NULL_KINDS,
-    RESULTS_FILE,
     NullPlan,
     null_market,
     run_null_test,
@@ -101,7 +101,7 @@ def test_a_stopped_test_goes_on_to_the_same_result(job):
     with pytest.raises(KeyboardInterrupt):
         run_null_test(job, plan, quiet, measure=stops)
     assert load_null_test(job.run.path) is None
-    path = job.run.path / RESULTS_FILE
+    path = job.run.path / NULL_RESULTS_FILE
     assert len(path.read_text().splitlines()) == 3
     path.write_text(path.read_text() + '{"fingerprint": "torn')
     calls.extend([1] * 10)
@@ -133,7 +133,7 @@ def test_more_markets_keep_those_that_were_played_and_other_seeds_do_not(job):
 
 
 def test_a_line_that_is_no_result_is_refused(job):
-    (job.run.path / RESULTS_FILE).write_text('{"kind": "rotate"}\n')
+    (job.run.path / NULL_RESULTS_FILE).write_text('{"kind": "rotate"}\n')
     with pytest.raises(RunError, match=r"line 1 is no result of a null test"):
         run_null_test(job, NullPlan(n=1), quiet, measure=total_move)
 
@@ -278,7 +278,7 @@ def test_the_command_trains_on_each_market_alike_and_claims_nothing(command, pre
 
 def test_the_command_goes_on_with_its_run_and_prints_json(command, capsys):
     root, run, _ = command
-    lines = (run / RESULTS_FILE).read_text()
+    lines = (run / NULL_RESULTS_FILE).read_text()
     options = ["--kind", "bar_flip", "--n", "2", "--force", "--json", "--seeds", "2"]
     with pytest.raises(SystemExit) as stop:
         main(["nulltest", run.name, "--root", str(root), *options])
@@ -286,7 +286,7 @@ def test_the_command_goes_on_with_its_run_and_prints_json(command, capsys):
     answer = json.loads(capsys.readouterr().out)
     assert answer["run"] == run.name
     assert answer["n_configurations"] == 1
-    assert (run / RESULTS_FILE).read_text() == lines
+    assert (run / NULL_RESULTS_FILE).read_text() == lines
 
 
 def test_the_command_needs_a_run_or_bars_and_not_both(command, capsys):

@@ -22,6 +22,7 @@ from passline.evaluate.verdict import verdict
 from passline.evaluate.walk_results import load_walk
 from passline.learn.curriculum import CurriculumConfig
 from passline.market.synthetic import SyntheticConfig
+from passline.registry import verify_run
 from passline.runs import RunStatus, open_run
 from passline.task.prepare import TaskConfig
 from passline.walkforward import continue_walk, publish_walk, run_walk, start_walk, work
@@ -240,6 +241,33 @@ def test_the_page_needs_nothing_else_and_says_the_verdict(finished) -> None:
     before = outcome.page.read_bytes()
     publish_walk(open_run(walk.run.path))
     assert outcome.page.read_bytes() == before
+
+
+def test_report_and_runs_tell_a_walk_forward(finished, capsys) -> None:
+    walk, outcome, _ = finished
+    root = str(walk.run.path.parent)
+    before = outcome.page.read_bytes()
+    outcome.page.unlink()
+    with pytest.raises(SystemExit) as ended:
+        main(["report", walk.run.id, "--root", root])
+    assert not ended.value.code
+    assert outcome.page.read_bytes() == before
+    assert not (walk.run.path / "report.html").exists()
+    with pytest.raises(SystemExit):
+        main(["runs", "--root", root])
+    rate = outcome.verdict.agent.pass_rate
+    row = next(line for line in capsys.readouterr().out.splitlines() if line[:1] == "2")
+    for told in ("walk-forward", "4 of 4 trainings", f"{rate.value:.1%} (", f"{rate.n} ("):
+        assert told in row
+    assert outcome.verdict.word.value in row
+    run = open_run(walk.run.path)
+    checks = {check.name: check.is_sound for check in verify_run(run, Path(root))}
+    assert checks["verdict"] is checks["files"] is True
+    kept = walk.result_of(walk.tasks[0]).read_bytes()
+    walk.result_of(walk.tasks[0]).write_bytes(walk.result_of(walk.tasks[2]).read_bytes())
+    checks = {check.name: check.is_sound for check in verify_run(run, Path(root))}
+    walk.result_of(walk.tasks[0]).write_bytes(kept)
+    assert checks["files"] is False
 
 
 def test_what_cannot_go_on_is_refused(finished, tmp_path, capsys) -> None:

@@ -11,6 +11,7 @@ from datetime import date
 from typing import Any
 
 from passline.errors import ConfigError
+from passline.kinds import require_agent
 from passline.learn import network
 from passline.learn.checkpoint import list_checkpoints, read_checkpoint_info, save_checkpoint
 from passline.learn.curriculum import load_policy
@@ -49,9 +50,11 @@ def newest_policy(run: Run, ppo: PPOConfig) -> BasePolicy:
     """Reads the weights of a run's newest checkpoint, to begin another training with.
 
     Raises:
+        RunError: it is a walk-forward or a null test of bars.
         ConfigError: the run has no checkpoint, or does not tell what it was trained on.
         CheckpointError: its observations, actions or network are others.
     """
+    require_agent(run, "to begin with")
     known = list_checkpoints(run.path / "checkpoints")
     trained = run.manifest.get("slices", {}).get("train")
     if not known or trained is None:

@@ -15,6 +15,7 @@ from passline.errors import RunError
 from passline.evaluate.slices import evaluation_starts, final_slices
 from passline.evaluate.table import append_evaluation
 from passline.evaluate.verdict import Verdict, verdict
+from passline.kinds import require_agent
 from passline.learn.checkpoint import list_checkpoints
 from passline.learn.curriculum import load_policy
 from passline.market.clock import EPOCH, trade_date
@@ -56,6 +57,7 @@ def unseal(run: Run) -> FinalTest:
         RunError: the run is not finished, has no final window, or was altered.
         CheckpointError: it has no agent.
     """
+    require_agent(run, "to judge on its final window")
     if run.status is not RunStatus.FINISHED:
         raise RunError(
             f"{run.id}: its status is {run.status.value}; the final test is for a finished agent. "

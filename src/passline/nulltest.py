@@ -27,6 +27,7 @@ from passline.evaluate.slices import split
 from passline.evaluate.stats import clusters_by_span
 from passline.evaluate.table import AGENT, EvaluationTable, load_evaluations
 from passline.evaluate.verdict import final_phase, last_evaluations
+from passline.kinds import NULL_RESULTS_FILE
 from passline.market.bars import Bars
 from passline.market.nulls import bar_flip, block_permute, sign_flip
 from passline.pipeline import EVALUATIONS, TEST_SEED, Job
@@ -41,7 +42,6 @@ from passline.trials import earn
 __all__ = [
     "ALL_KINDS",
     "NULL_KINDS",
-    "RESULTS_FILE",
     "NullPlan",
     "NullResult",
     "measure_trial",
@@ -59,7 +59,6 @@ NULL_KINDS: dict[str, Callable[..., Bars] | None] = {
 """Kinds of null market and what makes them of bars; None: of the task."""
 ALL_KINDS = ("sign_flip", "block_permute", "rotate")
 """The kinds that are asked together, each of which destroys another thing."""
-RESULTS_FILE = "nulltest.jsonl"
 ACTUAL = "actual"
 
 Measure = Callable[[Prepared], tuple[float, float]]
@@ -193,7 +192,7 @@ def run_null_test(
     measure = measure or measure_trial(job, plan)
     todo = [(ACTUAL, 0), *((kind, draw) for draw in range(plan.n) for kind in plan.kinds)]
     with job.run.lock():
-        store = _Store(job.run.path / RESULTS_FILE, _fingerprint(job, plan))
+        store = _Store(job.run.path / NULL_RESULTS_FILE, _fingerprint(job, plan))
         for number, (kind, draw) in enumerate(todo, start=1):
             if (kind, draw) in store.known:
                 continue

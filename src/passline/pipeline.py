@@ -34,6 +34,7 @@ from passline.evaluate.trip_file import TRIPS_FILE, write_trips
 from passline.evaluate.verdict import Verdict, verdict
 from passline.evaluate.verdict_file import VERDICT_FILE, write_verdict
 from passline.evaluate.windows import final_start, hide_final
+from passline.kinds import RunKind, kind_of, require_agent
 from passline.learn import network
 from passline.learn.checkpoint import list_checkpoints
 from passline.learn.curriculum import (
@@ -270,8 +271,11 @@ def continue_job(run: Run) -> Job:
     """Prepares a stopped run to go on.
 
     Raises:
-        RunError: its settings were altered, or its bars are not those it was trained on.
+        RunError: it is a walk-forward, its settings were altered, or its bars are not those it was
+            trained on.
     """
+    if kind_of(run) is RunKind.WALK_FORWARD:
+        require_agent(run, "to go on with")
     config = from_plain(run.manifest["config"], f"{run.id}/run.toml")
     markets = open_markets(config)
     check_run(run, config, markets.whole)

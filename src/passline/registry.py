@@ -13,6 +13,8 @@ from typing import Any
 from passline.errors import PasslineError
 from passline.evaluate.table import load_evaluations
 from passline.evaluate.verdict import verdict
+from passline.evaluate.walk_results import RESULTS, load_walk
+from passline.kinds import RunKind, kind_of
 from passline.learn.checkpoint import list_checkpoints
 from passline.openings import OPENINGS_FILE, read_openings
 from passline.runs import DEFAULT_ROOT, Run, list_runs
@@ -156,7 +158,9 @@ def record_files(run: Run) -> None:
 
 def _files_of(run: Run) -> list[str]:
     """Returns the run's own files that its report and verdict rest on."""
-    found = [*run.path.glob("*"), *(run.path / "checkpoints").glob("*")]
+    found = [
+        path for folder in ("", "checkpoints", RESULTS) for path in (run.path / folder).glob("*")
+    ]
     return sorted(
         str(path.relative_to(run.path))
         for path in found
@@ -244,7 +248,10 @@ def _check_verdict(run: Run) -> Check:
     if told is None or days is None:
         return Check(name="verdict", is_sound=None, text="none was recorded")
     try:
-        found = verdict(load_evaluations(run.path / "evaluations.npz"), span_days=int(days))
+        if kind_of(run) is RunKind.WALK_FORWARD:
+            found = load_walk(run).verdict
+        else:
+            found = verdict(load_evaluations(run.path / "evaluations.npz"), span_days=int(days))
     except PasslineError as error:
         return Check(name="verdict", is_sound=False, text=str(error))
     rate = found.agent.pass_rate.value

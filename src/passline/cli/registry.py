@@ -10,6 +10,9 @@ from typing import Any
 import click
 
 from passline.cli.output import json_option, print_facts, print_json, print_table
+from passline.errors import PasslineError
+from passline.evaluate.null_test import load_null_test
+from passline.kinds import kind_of
 from passline.openings import read_openings
 from passline.registry import (
     RunFilter,
@@ -33,6 +36,17 @@ _STATUS_STYLES = {
     "killed": "red",
     "unreadable": "red",
 }
+_COLUMNS = (
+    "run",
+    "kind",
+    "status",
+    "rulebook",
+    "market",
+    "trained",
+    "pass rate (95 %)",
+    "n (worth)",
+    "verdict",
+)
 _MARKS = {True: "sound", False: "NOT SOUND", None: "–"}
 
 
@@ -88,9 +102,8 @@ def runs(
         else:
             click.echo(f"No run in {root} fits. All: passline runs --root {root}")
         return
-    columns = ("run", "status", "rulebook", "market", "steps", "pass rate", "n (worth)", "verdict")
     rows = [_run_row(run) for run in found]
-    print_table(columns, rows, right=("steps", "n (worth)"), marks=_STATUS_STYLES)
+    print_table(_COLUMNS, rows, right=("trained", "n (worth)"), marks=_STATUS_STYLES)
     _print_notes(found, root)
 
 
@@ -164,22 +177,44 @@ def _lineage(run: Run, root: Path) -> list[str]:
     opened = read_openings(run)
     if opened:
         lines.append(opened[-1].sentence())
-    return lines
+    return [*lines, *_null_test(run)]
 
 
 def _run_row(run: Run) -> tuple[str, ...]:
     progress = run.manifest.get("progress", {})
-    steps, test = progress.get("step"), progress.get("test", {})
+    test = progress.get("test", {})
     return (
         run.id,
+        kind_of(run).value,
         run.status.value,
         rulebook_of(run),
         ", ".join(contracts_of(run)),
-        f"{steps:,}" if isinstance(steps, int) else "",
+        _trained(progress),
         _rate(test),
         f"{test['n']:,} ({test['n_effective']:,.0f})" if "n" in test else "",
         str(test.get("verdict", "")) + (", forced" if is_forced(run) and test else ""),
     )
+
+
+def _trained(progress: Mapping[str, Any]) -> str:
+    """Returns the steps of a training, or how many trainings of a walk-forward there are."""
+    if "planned" in progress:
+        return f"{progress['trained']} of {progress['planned']} trainings"
+    steps = progress.get("step")
+    return f"{steps:,} steps" if isinstance(steps, int) else ""
+
+
+def _null_test(run: Run) -> list[str]:
+    """Returns what a null test of the run found, in a line."""
+    try:
+        found = load_null_test(run.path)
+    except PasslineError as error:
+        return [str(error)]
+    if found is None:
+        return []
+    n = sum(len(kind.nulls) for kind in found.kinds)
+    word = "edge found" if found.is_edge else "no edge found"
+    return [f"null test: {word}, p {found.p_corrected:.3f} after corrections, {n} null markets"]
 
 
 def _rate(test: Mapping[str, Any]) -> str:
@@ -193,6 +228,7 @@ def _run_record(run: Run, root: Path) -> dict[str, Any]:
     return {
         **(_finite(run.manifest) if is_readable else {}),
         "id": run.id,
+        "kind": kind_of(run).value,
         "path": run.path,
         "status": run.status.value,
         "message": str(run.manifest.get("message", "")),

@@ -27,6 +27,7 @@ from passline.evaluate.replay_choice import (
     page_name,
 )
 from passline.evaluate.table import EvaluationTable, load_evaluations
+from passline.kinds import require_agent
 from passline.learn import network
 from passline.learn.checkpoint import CheckpointInfo, list_checkpoints
 from passline.learn.curriculum import load_policy
@@ -107,6 +108,7 @@ def replay(
     each rule.
     """
     opened = open_run(run, root)
+    require_agent(opened, "whose episodes could be replayed")
     table = load_evaluations(opened.path / EVALUATIONS_FILE)
     if is_list or is_deaths:
         if json_to not in (None, "-"):

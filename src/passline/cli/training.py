@@ -23,6 +23,7 @@ from passline.cli.markets import EACH, leave_each_out, market_summaries, show_ma
 from passline.config import field_help, read_config  # noqa: E402
 from passline.errors import GateNotPassedError  # noqa: E402
 from passline.evaluate.windows import SliceConfig, read_windows  # noqa: E402
+from passline.kinds import RunKind, kind_of, require_agent  # noqa: E402
 from passline.learn.curriculum import CurriculumConfig  # noqa: E402
 from passline.learn.curriculum import Progress as Steps  # noqa: E402
 from passline.learn.settings import PPOConfig  # noqa: E402
@@ -38,6 +39,7 @@ from passline.pipeline import (  # noqa: E402
 )
 from passline.runs import DEFAULT_ROOT, open_run  # noqa: E402
 from passline.task.prepare import TaskConfig  # noqa: E402
+from passline.walkforward import publish_walk  # noqa: E402
 
 __all__ = [
     "demo",
@@ -372,7 +374,9 @@ def train(
 def evaluate(run: str, root: Path, as_json: bool) -> None:
     """Judge a run's newest checkpoint on its held-out slices again, and renew its report."""
     use_cache()
-    job = continue_job(open_run(run, root))
+    opened = open_run(run, root)
+    require_agent(opened, "to judge again")
+    job = continue_job(opened)
     found = evaluate_run(job)
     report_path = job.run.path / "report.html"
     outcome = Outcome(
@@ -390,9 +394,10 @@ def evaluate(run: str, root: Path, as_json: bool) -> None:
 @root_option
 @json_option
 def report(run: str, root: Path, as_json: bool) -> None:
-    """Write a run's report and figures again, from its folder alone."""
+    """Write the report of a run, a walk-forward or a null test again, from its folder alone."""
     opened = open_run(run, root)
-    path = publish(opened)
+    is_walk = kind_of(opened) is RunKind.WALK_FORWARD
+    path = publish_walk(opened)[1] if is_walk else publish(opened)
     click.echo(
         json.dumps({"run": opened.id, "report": str(path)}) if as_json else f"report: {path}"
     )

@@ -106,7 +106,9 @@ def load_walk(run: Run) -> WalkResults:
     """
     files = sorted((run.path / RESULTS).glob("fold-*-seed-*.npz"))
     if not files:
-        raise RunError(f"{run.id}: no training has ended yet. Go on: passline walkforward --resume")
+        raise RunError(
+            f"{run.id}: no training has ended yet. Go on: passline walkforward --resume {run.id}"
+        )
     trainings = sorted((_read(path) for path in files), key=lambda t: (t.fold, t.seed))
     span = int(run.manifest["rulebook"]["time_limit_days"])
     own = run.manifest["config"]["walkforward"]

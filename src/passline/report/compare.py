@@ -22,6 +22,7 @@ from passline.evaluate.stats import (
 )
 from passline.evaluate.table import AGENT, EvaluationTable
 from passline.evaluate.verdict import Verdict, final_phase, last_evaluations, verdict
+from passline.kinds import require_agent
 from passline.report.data import ReportData, load_report_data
 from passline.runs import Run
 
@@ -113,10 +114,13 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
     """Compares two runs or more.
 
     Raises:
-        RunError: fewer than two, the same one twice, or one was never judged.
+        RunError: fewer than two, the same one twice, or one that was never judged or holds no
+            agent.
     """
     if not 2 <= len(runs) <= len(LETTERS):
         raise RunError(f"compare: {len(runs)} runs given; 2 to {len(LETTERS)} can be compared")
+    for run in runs:
+        require_agent(run, "to compare")
     ids = [run.id for run in runs]
     if len(set(ids)) < len(ids):
         raise RunError("compare: the same run was given twice. Give each once")

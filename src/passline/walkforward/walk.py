@@ -4,7 +4,7 @@ Each training leaves one file, put in place whole, so that a walk-forward that w
 what is missing when it goes on.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from passline.evaluate.folds import Fold, FoldConfig, cut_folds
 from passline.evaluate.slices import evaluation_starts
 from passline.evaluate.verdict import Verdict
 from passline.evaluate.walk_results import RESULTS, load_walk
+from passline.kinds import WALK_SECTION, RunKind, kind_of
 from passline.pipeline import (
     TEST_SEED,
     Markets,
@@ -25,7 +26,9 @@ from passline.pipeline import (
     check_run,
     data_entry,
     open_markets,
+    summary_of,
 )
+from passline.registry import record_files
 from passline.report.walk_page import WALK_PAGE, write_walk_page
 from passline.rulebook import load_rulebook
 from passline.runs import DEFAULT_ROOT, Run, RunStatus, create_run, replace_file
@@ -36,9 +39,6 @@ from passline.walkforward.ray_pool import work_on_ray
 from passline.walkforward.work import Order, Task
 
 __all__ = ["Walk", "WalkOutcome", "continue_walk", "publish_walk", "run_walk", "start_walk"]
-
-SECTION = "walkforward"
-"""Of the configuration in run.toml, beside the sections that a training has."""
 
 Say = Callable[[str], None]
 
@@ -127,10 +127,15 @@ def continue_walk(run: Run) -> Walk:
         RunError: the run is no walk-forward, its settings were altered, or bars, rulebook or
             curriculum are not those it began with.
     """
+    kind = kind_of(run)
+    if kind is not RunKind.WALK_FORWARD:
+        command = "nulltest" if kind is RunKind.NULL_TEST else "train --resume"
+        raise RunError(
+            f"{run.id}: is a {kind.value} and no walk-forward. Go on with it: passline {command} "
+            f"{run.id}"
+        )
     plain = dict(run.manifest["config"])
-    if SECTION not in plain:
-        raise RunError(f"{run.id}: is not a walk-forward. Go on with: passline train --resume")
-    own = dict(plain.pop(SECTION))
+    own = dict(plain.pop(WALK_SECTION))
     forced = bool(own.pop("forced"))
     config = from_plain(plain, f"{run.id}/run.toml")
     markets = open_markets(config)
@@ -160,7 +165,7 @@ def _manifest(
     first = order.config.curriculum.seed
     return {
         "config": to_plain(order.config)
-        | {SECTION: to_plain(order.folds) | {"forced": order.forced}},
+        | {WALK_SECTION: to_plain(order.folds) | {"forced": order.forced}},
         "seeds": {"training": list(range(first, first + order.folds.seeds)), "test": TEST_SEED},
         "markets": [b.contract.symbol for b in order.bars],
         "data": {f"{i}-{a.contract.symbol}": data_entry(a, b) for i, (a, b) in pairs},
@@ -236,13 +241,15 @@ def _dispatch(
 
 def _conclude(walk: Walk, failed: list[tuple[Task, str]]) -> WalkOutcome:
     n_done = len(walk.tasks) - len(walk.missing)
-    progress: Mapping[str, Any] = {"trained": n_done, "planned": len(walk.tasks)}
+    progress: dict[str, Any] = {"trained": n_done, "planned": len(walk.tasks)}
+    found = load_walk(walk.run).verdict if n_done else None
+    if found is not None:
+        progress["test"] = summary_of(found)
     message = "; ".join(f"{task.name}: {error}" for task, error in failed[:5])
     status = RunStatus.FAILED if failed else RunStatus.FINISHED
     walk.run.update_status(status, message=message, progress=progress)
-    if not n_done:
-        return WalkOutcome(run=walk.run, verdict=None, page=None, failed=tuple(failed))
-    found, page = publish_walk(walk.run)
+    record_files(walk.run)
+    page = publish_walk(walk.run)[1] if n_done else None
     return WalkOutcome(run=walk.run, verdict=found, page=page, failed=tuple(failed))
 
 

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from passline.errors import BarsError, RunError
 from passline.evaluate.audit.timeline import Event, Kind, Sight, Timeline, build_timeline
 from passline.evaluate.audit.trips import Trips
+from passline.kinds import require_agent
 from passline.market.bars import Bars
 from passline.market.calendar import load_calendar
 from passline.market.contracts import find_contract
 from passline.rulebook.model import Rulebook
+from passline.runs import open_run
 
 __all__ = ["RUN_COLUMNS", "SourceDays", "days_from_run", "days_from_trips"]
 
@@ -161,6 +163,8 @@ def days_from_run(folder: Path, book: Rulebook) -> SourceDays:
     Raises:
         RunError: the file is missing or does not hold what it should.
     """
+    if (folder / "run.toml").is_file():
+        require_agent(open_run(folder), "whose trades could be counted")
     columns = _load_run(folder / "trips.npz")
     order = np.lexsort((columns["exit_ns"], columns["entry_ns"]))
     columns = {name: values[order] for name, values in columns.items()}

@@ -9,6 +9,7 @@ import numpy as np
 
 from passline.errors import RunError
 from passline.evaluate.table import AGENT, EvaluationTable, load_evaluations
+from passline.kinds import require_agent
 from passline.report.data import EVALUATIONS_FILE
 from passline.report.diagnose.logs import Curve, Detail, Evaluation, GateLog, PhaseLog, TrainingLog
 from passline.report.tensorboard import SCALARS_FILE, Scalars, read_scalars
@@ -25,6 +26,7 @@ def read_passline_run(path: Path) -> TrainingLog:
         RunError: run.toml or a file beside it is damaged, or nothing was trained yet.
     """
     run = open_run(path)
+    require_agent(run, "nor training curves")
     scalars = read_scalars(path / SCALARS_FILE)
     stored = path / EVALUATIONS_FILE
     evaluations = _evaluations(load_evaluations(stored)) if stored.exists() else {}
