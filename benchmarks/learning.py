@@ -45,7 +45,7 @@ from passline.evaluate.policies import Policy, PolicyKind, scripted  # noqa: E40
 from passline.evaluate.rollout import Episodes, play_episodes  # noqa: E402
 from passline.evaluate.slices import Slice, Split, Starts, day_starts, evaluation_starts  # noqa: E402
 from passline.evaluate.slices import split as cut_time  # noqa: E402
-from passline.evaluate.stats import Estimate, clusters_by_span, mean_interval  # noqa: E402
+from passline.evaluate.stats import Estimate, clusters_by_span, mean_interval, proportion_interval  # noqa: E402
 from passline.learn import network  # noqa: E402
 from passline.learn.curriculum import phase_settings, train_curriculum  # noqa: E402
 from passline.learn.full_information import cut_stretches, make_exact_update  # noqa: E402
@@ -261,7 +261,8 @@ def measure_whole(world: World) -> dict[str, Any]:
 
 def pass_rate(found: Episodes, starts: Starts, span: int) -> dict[str, float]:
     passed = (np.asarray(found.sim.outcome) == Outcome.PASSED).astype(float)
-    return interval(mean_interval(passed, clusters_by_span(starts.day, span), is_serial=True))
+    estimate = proportion_interval(passed, clusters_by_span(starts.day, span), is_serial=True)
+    return interval(estimate) | {"worth": round(estimate.n_effective)}
 
 
 KINDS: dict[str, Callable[[World], dict[str, Any]]] = {
