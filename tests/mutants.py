@@ -35,6 +35,8 @@ ROOMS = {
     "sim": (
         "tests/sim/test_compile.py",
         "tests/sim/test_walk.py",
+        "tests/sim/test_reference.py",
+        "tests/sim/test_twin.py",
         "tests/evaluate/test_play.py",
         "tests/sim",
     ),

@@ -14,6 +14,7 @@ import pytest
 
 from passline.errors import BarsError
 from passline.market.bars import Bars
+from passline.market.clock import trade_date
 from passline.market.contract import Contract
 from passline.task import features as features_module
 from passline.task.features import FEATURE_NAMES, Features, compute_features
@@ -172,6 +173,40 @@ def test_garbage_after_k_changes_later_rows(bars, features):
 def test_blocks_leave_no_seam(bars, features, monkeypatch):
     monkeypatch.setattr(features_module, "BLOCK_ROWS", 777)
     assert_same_to_the_bit(compute_features(bars), features, len(bars))
+
+
+def with_rolls_and_holes(bars, rng):
+    """Months of other prices, lost days and sessions of a few bars, unknown volumes."""
+    date = np.asarray(trade_date(bars.ts))
+    days = np.unique(date)
+    lost, sparse = rng.permutation(days)[: len(days) // 3 * 2].reshape(2, -1)
+    keep = ~np.isin(date, lost) & ~(np.isin(date, sparse) & (rng.random(len(bars)) < 0.998))
+    expiry = (np.arange(len(bars)) // 9_000).astype(bars.expiry.dtype)
+    rolled = shift(replace(bars, expiry=expiry), 333, expiry % 2 == 1)
+    volume = np.where(rng.random(len(bars)) < 1e-4, -1, bars.volume)
+    return take(replace(rolled, volume=volume), keep)
+
+
+def with_a_jump(bars, rng):
+    """A bar far up on the second day and the old price after it: sums of moves stay huge."""
+    jump = np.flatnonzero(np.diff(np.asarray(trade_date(bars.ts))))[1]
+    moved = {name: getattr(bars, name).copy() for name in ("high", "close")}
+    for column in moved.values():
+        column[jump] = 1_999_999_999 - rng.integers(9)
+    return replace(bars, **moved)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "change"),
+    [(1_013, None), (5_000, None), (641, with_rolls_and_holes), (5_000, with_a_jump)],
+)
+def test_stretches_leave_no_seam(n_rows, change, monkeypatch):
+    bars = make_bars(minutes=5, n_sessions=130, seed=3)
+    bars = bars if change is None else change(bars, np.random.default_rng(4))
+    whole = compute_features(bars)
+    assert 5 * n_rows < len(bars) - whole.n_warmup
+    monkeypatch.setattr(features_module, "_stretch_rows", lambda bar_ns: n_rows)
+    assert_same_to_the_bit(compute_features(bars), whole, len(bars))
 
 
 def test_prices_times_an_integer_give_the_same_features(bars, features):

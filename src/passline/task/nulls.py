@@ -6,14 +6,13 @@ to the last bar, and the features beside it come from another time.
 
 import dataclasses
 
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from passline.errors import ConfigError
 from passline.market.clock import session_minute, trade_date
-from passline.task.features import FEATURE_NAMES
-from passline.task.prepare import Prepared
+from passline.task.features import FEATURE_NAMES, blank_table
+from passline.task.prepare import Prepared, to_device
 
 __all__ = ["CLOCK_FEATURES", "MIN_OFFSET", "rotate_features", "rotated_rows"]
 
@@ -49,7 +48,8 @@ def rotate_features(prepared: Prepared, *, seed: int) -> Prepared:
         ConfigError: a market has too few sessions to be shifted by that much.
     """
     rng = np.random.default_rng(seed)
-    table = np.array(prepared.base.features)
+    table = blank_table(len(prepared.base.features))
+    table[:] = prepared.base.features
     moving = [i for i, name in enumerate(FEATURE_NAMES) if name not in CLOCK_FEATURES]
     for market, first in enumerate(prepared.first_bar):
         stop = prepared.offsets[market + 1]
@@ -65,7 +65,7 @@ def rotate_features(prepared: Prepared, *, seed: int) -> Prepared:
         rows = first + rotated_rows(ts, offset)
         for column in moving:  # one at a time, which bounds memory
             table[first:stop, column] = table[rows, column]
-    base = prepared.base._replace(features=jnp.asarray(table))
+    base = prepared.base._replace(features=to_device(table))
     return dataclasses.replace(prepared, base=base)
 
 

@@ -6,11 +6,11 @@ evaluations; a phase replaces only its small rows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from numpy.typing import NDArray
 
 from passline.errors import ConfigError
@@ -30,11 +30,11 @@ from passline.task.account import ACCOUNT_FEATURES
 from passline.task.actions import N_SIZES, Bracket
 from passline.task.env import TaskParams
 from passline.task.episodes import Mix, build_mix, start_pools
-from passline.task.features import FEATURE_NAMES, compute_features
+from passline.task.features import FEATURE_NAMES, blank_table, compute_features
 from passline.task.phases import Phase, allowed_actions, phase_rules, reward_weights
 from passline.task.reward import RewardWeights
 
-__all__ = ["OBSERVATION_NAMES", "Prepared", "TaskConfig", "phase_params", "prepare"]
+__all__ = ["OBSERVATION_NAMES", "Prepared", "TaskConfig", "phase_params", "prepare", "to_device"]
 
 OBSERVATION_NAMES = (*FEATURE_NAMES, *ACCOUNT_FEATURES)
 """Names of the observation's columns, market first."""
@@ -121,14 +121,19 @@ def prepare(bars: Sequence[Bars], rulebook: Rulebook, config: TaskConfig) -> Pre
         SimulationError: if money could overflow or no bar lies in a session.
     """
     check_markets(bars, rulebook)
-    compiled = join_tapes([compile_tape(b, rulebook) for b in bars])
+    tapes = [compile_tape(b, rulebook) for b in bars]
+    compiled = tapes[0] if len(tapes) == 1 else join_tapes(tapes)
     contracts = [b.contract for b in bars]
     costs = Costs(commission_mills=config.commission_mills, slippage_ticks=config.slippage_ticks)
     markets = compile_markets(contracts, rulebook, costs)
     rules = limit_time(compile_rules(rulebook, path_rule=PathRule[config.path.upper()]), config)
     check_range(compiled, markets, rulebook)
-    features = [compute_features(b) for b in bars]
     offsets = np.cumsum([0, *[len(b) for b in bars]])
+    table = blank_table(int(offsets[-1]))
+    features = [
+        compute_features(b, table=table[at : at + len(b)])
+        for b, at in zip(bars, offsets, strict=False)
+    ]
     rolls = [
         np.flatnonzero(np.diff(b.expiry) != 0) + 1 + at
         for b, at in zip(bars, offsets, strict=False)
@@ -141,8 +146,8 @@ def prepare(bars: Sequence[Bars], rulebook: Rulebook, config: TaskConfig) -> Pre
     )
     base = TaskParams(
         tape=compiled.tape,
-        features=join_columns([f.table for f in features]),
-        atr=join_columns([f.atr_ticks for f in features]),
+        features=to_device(table),
+        atr=np.concatenate([f.atr_ticks for f in features]),
         minutes_to_flat=compiled.minutes_to_flat,
         market=compiled.market,
         bar_minutes=np.float32(bars[0].bar_ns / 60e9),
@@ -168,12 +173,14 @@ def prepare(bars: Sequence[Bars], rulebook: Rulebook, config: TaskConfig) -> Pre
     )
 
 
-def join_columns(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Lays the markets' arrays one after the other; a single one stays where it is.
+def to_device(table: NDArray[np.float32]) -> Array:
+    """Hands a table of features that `blank_table` made to the device; a CPU reads it in place.
 
-    A copy of ten years of features takes half a gigabyte.
+    Ten years of minutes take half a gigabyte, and only once. Nobody may write to the table any
+    more; numpy refuses to.
     """
-    return columns[0] if len(columns) == 1 else np.concatenate(columns)
+    table.flags.writeable = False
+    return jax.device_put(table)
 
 
 def closing_minutes(bar_ns: int, rulebook: Rulebook) -> int:

@@ -11,12 +11,20 @@ from numpy.typing import NDArray
 
 from passline.errors import BarsError
 from passline.market.bars import Bars
-from passline.task.features.frame import MINUTE_NS, Frame, Ints, build_frame, prefix_sum
-from passline.task.features.groups import GROUPS
+from passline.task.features.frame import (
+    MINUTE_NS,
+    Frame,
+    Ints,
+    Timeline,
+    build_frame,
+    build_timeline,
+    prefix_sum,
+)
+from passline.task.features.groups import DAYS_20_MINUTES, GROUPS
 from passline.task.features.rows import WEEK_MINUTES, Rows
 from passline.task.features.usual import usual_of
 
-__all__ = ["CLIP", "FEATURE_NAMES", "Features", "compute_features"]
+__all__ = ["CLIP", "FEATURE_NAMES", "Features", "blank_table", "compute_features"]
 
 CLIP = 5.0
 """Features lie in [-CLIP, CLIP]."""
@@ -68,6 +76,8 @@ FEATURE_NAMES = (
 """Names of the columns, in order."""
 
 BLOCK_ROWS = 1 << 15
+ALIGNMENT = 64
+"""Bytes; what XLA asks of host memory that its CPU backend is to read in place."""
 ATR_MINUTES = 30
 ATR_MIN_BARS = 14
 WARMUP_SESSIONS = 5
@@ -90,8 +100,19 @@ class Features:
     n_warmup: int
 
 
-def compute_features(bars: Bars) -> Features:
+def blank_table(n_rows: int) -> NDArray[np.float32]:
+    """Returns zeros that begin at a multiple of ALIGNMENT; float32 [n_rows, F]."""
+    size = n_rows * len(FEATURE_NAMES) * np.dtype(np.float32).itemsize
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    skipped = -raw.ctypes.data % ALIGNMENT
+    return raw[skipped : skipped + size].view(np.float32).reshape(n_rows, len(FEATURE_NAMES))
+
+
+def compute_features(bars: Bars, *, table: NDArray[np.float32] | None = None) -> Features:
     """Computes the features of every bar from that bar and those before it.
+
+    The tape is worked through in stretches, each with as much of what lies before it as the longest
+    window needs, so that memory beside the table does not grow with the tape.
 
     Warm-up lasts until five sessions with bars have ended and five days (6900 minutes) of session
     time have gone by. Prices before a contract roll enter in the new month's frame: the gap between
@@ -99,6 +120,8 @@ def compute_features(bars: Bars) -> Features:
 
     Args:
         bars: a tape of at least one bar.
+        table: zeros to write the features into, so that several markets stand in one table
+            without a copy; a table of its own where None; float32 [B, F].
 
     Raises:
         BarsError: if the tape has no bars.
@@ -108,23 +131,52 @@ def compute_features(bars: Bars) -> Features:
             f"{bars.contract.symbol}: the tape has 0 bars. Features need at least 1 bar; "
             "widen the range of dates that was asked for."
         )
-    frame = build_frame(bars)
-    n_warmup = _warmup(frame)
-    usual_sq = usual_of(frame, frame.prices.move**2)
-    usual_volume = usual_of(frame, np.maximum(bars.volume, 0))
-    table = np.zeros((len(bars), len(FEATURE_NAMES)), np.float32)
-    for start in range(0, len(bars), BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, len(bars))
-        if stop > n_warmup:
-            rows = Rows(frame, usual_sq=usual_sq, usual_volume=usual_volume, start=start, stop=stop)
-            _fill(table[start:stop], rows)
+    timeline = build_timeline(bars)
+    n_warmup = _warmup(timeline)
+    table = blank_table(len(bars)) if table is None else table
+    atr_ticks = np.empty(len(bars), np.int32)
+    n_rows = _stretch_rows(bars.bar_ns)
+    begin, moved = 0, 0
+    for start in range(0, len(bars), n_rows):
+        stop = min(start + n_rows, len(bars))
+        frame = build_frame(bars, timeline, start=begin, stop=stop, moved=moved)
+        atr_ticks[start:stop] = _atr_ticks(frame)[start - begin :]
+        _fill(table[start:stop], frame, start - begin)
+        if stop < len(bars):
+            behind, begin = begin, _lead(timeline, stop)
+            moved = int(frame.sums.move[begin - behind])
     table[:n_warmup] = 0
-    return Features(
-        names=FEATURE_NAMES, table=table, atr_ticks=_atr_ticks(frame), n_warmup=n_warmup
-    )
+    return Features(names=FEATURE_NAMES, table=table, atr_ticks=atr_ticks, n_warmup=n_warmup)
 
 
-def _fill(block: NDArray[np.float32], rows: Rows) -> None:
+def _stretch_rows(bar_ns: int) -> int:
+    """Returns how many rows are laid out at a time: enough that what lies before them is little."""
+    return max(1 << 18, 4 * DAYS_20_MINUTES * MINUTE_NS // bar_ns)
+
+
+def _lead(timeline: Timeline, row: int) -> int:
+    """Returns the first bar of a session from which on a row's features can be worked out.
+
+    It lies before the longest window, 20 days of session time. A session adds no more than a day
+    to that time and a bar no more than an hour or its own length: so the ten sessions of what is
+    usual and the 14 bars of the average true range lie behind it too.
+    """
+    since = timeline.clock_ns[row] - DAYS_20_MINUTES * MINUTE_NS
+    at = max(int(np.searchsorted(timeline.clock_ns, since, side="right")) - 1, 0)
+    return int(timeline.first[np.searchsorted(timeline.first, at, side="right") - 1])
+
+
+def _fill(table: NDArray[np.float32], frame: Frame, begin: int) -> None:
+    """Writes the features of a frame's rows from `begin` on, block by block; [N, F]."""
+    usual_sq = usual_of(frame, frame.prices.move**2)
+    usual_volume = usual_of(frame, np.maximum(frame.bars.volume, 0))
+    for start in range(begin, len(frame.bars), BLOCK_ROWS):
+        stop = min(start + BLOCK_ROWS, len(frame.bars))
+        rows = Rows(frame, usual_sq=usual_sq, usual_volume=usual_volume, start=start, stop=stop)
+        _fill_block(table[start - begin : stop - begin], rows)
+
+
+def _fill_block(block: NDArray[np.float32], rows: Rows) -> None:
     """Writes the features of a block of rows, clipped, in the order of FEATURE_NAMES; [N, F]."""
     named = (pair for group in GROUPS for pair in group(rows))
     for column, (expected, (name, values)) in enumerate(zip(FEATURE_NAMES, named, strict=True)):
@@ -132,10 +184,11 @@ def _fill(block: NDArray[np.float32], rows: Rows) -> None:
         block[:, column] = np.clip(values, -CLIP, CLIP)
 
 
-def _warmup(frame: Frame) -> int:
+def _warmup(timeline: Timeline) -> int:
     """Returns the number of rows before the first with five sessions and five days behind it."""
-    is_ready = (frame.session >= WARMUP_SESSIONS) & (frame.clock_ns >= WEEK_MINUTES * MINUTE_NS)
-    return int(np.argmax(is_ready)) if is_ready[-1] else len(is_ready)
+    n_rows, first = len(timeline.clock_ns), timeline.first
+    later = int(first[WARMUP_SESSIONS]) if len(first) > WARMUP_SESSIONS else n_rows
+    return max(later, int(np.searchsorted(timeline.clock_ns, WEEK_MINUTES * MINUTE_NS)))
 
 
 def _atr_ticks(frame: Frame) -> NDArray[np.int32]:

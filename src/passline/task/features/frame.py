@@ -1,7 +1,9 @@
 """The tape laid out for features: sessions, a session clock, gap-free prices and exact prefix sums.
 
-All sums are of whole numbers (ticks, contracts), so a difference of two prefix sums is exact and
-a row does not change by a bit when later bars change. Nothing here is a feature yet.
+The timeline is that of the whole tape. The rest, nine tenths of the memory, is laid out for one
+stretch of it at a time, which begins with a session and knows what was summed up before. All sums
+are of whole numbers (ticks, contracts), so a difference of two prefix sums is exact and a row does
+not change by a bit when later bars change. Nothing here is a feature yet.
 """
 
 from dataclasses import dataclass
@@ -21,7 +23,9 @@ __all__ = [
     "Ints",
     "Prices",
     "Sums",
+    "Timeline",
     "build_frame",
+    "build_timeline",
     "prefix_sum",
 ]
 
@@ -38,6 +42,25 @@ HOLE_CAP_NS = 60 * MINUTE_NS
 """A stretch without a bar counts as at most this much session time."""
 FAR = 1 << 40
 """More ticks than any two prices lie apart; separates sessions in running extremes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """What is known of the whole tape before any stretch of it.
+
+    Attributes:
+        clock_ns: session time gone by at each bar's close since the tape's start; int64 [B].
+        to_close_ns: time from the bar's close to the session's close by the calendar; int64 [B].
+        first: index of the first bar of each session; int64 [S].
+        rolls: index of the first bar of each contract month but the first, rising; int64 [M].
+        roll_gaps: sum of the gaps of the first k rolls, ticks; int64 [M + 1].
+    """
+
+    clock_ns: Ints
+    to_close_ns: Ints
+    first: Ints
+    rolls: Ints
+    roll_gaps: Ints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +98,10 @@ class Prices:
 
 @dataclass(frozen=True, kw_only=True)
 class Sums:
-    """Prefix sums; entry k is the sum over bars < k, int64 [B + 1].
+    """Prefix sums; entry k is the sum over bars < k of the stretch, int64 [B + 1].
 
     Attributes:
-        move: of moves, ticks: the price with every session and roll gap taken out.
+        move: of moves since the tape's start, ticks: the price with all gaps taken out.
         move_level: of that price at each close, for its moving averages.
         move_abs: of absolute moves, ticks.
         move_sq: of squared moves, ticks².
@@ -108,10 +131,10 @@ class Sums:
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """Everything that features read, one entry a bar or a session.
+    """Everything that features read of a stretch of the tape, one entry a bar or a session.
 
     Attributes:
-        bars: the tape itself.
+        bars: the bars of the stretch; indices below count from its first.
         clock_ns: session time gone by at each bar's close since the tape's start; int64 [B].
         minute_ns: time from 18:00 Eastern to the bar's open; int64 [B].
         to_close_ns: time from the bar's close to the session's close by the calendar; int64 [B].
@@ -144,34 +167,68 @@ def prefix_sum(values: NDArray[np.integer] | NDArray[np.bool_]) -> Ints:
     return total
 
 
-def build_frame(bars: Bars) -> Frame:
-    """Lays out a tape of at least one bar.
+def build_timeline(bars: Bars) -> Timeline:
+    """Returns the timeline of a tape of at least one bar.
 
     Sessions are runs of bars with the same trade date. The session clock counts calendar time in
     which the exchange is open, a stretch without a bar for at most an hour of it, so that a hole in
     the data does not empty the windows behind it.
     """
-    date = np.asarray(trade_date(bars.ts)).astype("datetime64[D]").astype(np.int64)
-    is_first = np.ones(len(bars), np.bool_)
-    is_first[1:] = date[1:] != date[:-1]
+    clock_ns, to_close_ns = _clocks(bars)
+    rolls = np.flatnonzero(bars.expiry[1:] != bars.expiry[:-1]) + 1
+    gaps = bars.open[rolls].astype(np.int64) - bars.close[rolls - 1]
+    return Timeline(
+        clock_ns=clock_ns,
+        to_close_ns=to_close_ns,
+        first=np.flatnonzero(_is_first(_days(bars))),
+        rolls=rolls,
+        roll_gaps=prefix_sum(gaps),
+    )
+
+
+def build_frame(bars: Bars, timeline: Timeline, *, start: int, stop: int, moved: int) -> Frame:
+    """Lays out bars [start, stop) of a tape.
+
+    Args:
+        bars: the whole tape.
+        timeline: of the whole tape.
+        start: first bar of a session.
+        stop: above start.
+        moved: sum of the moves of all bars before start, ticks.
+    """
+    part = bars.slice(start, stop)
+    date = _days(part)
+    is_first = _is_first(date)
     first = np.flatnonzero(is_first)
     session = np.cumsum(is_first) - 1
-    minute_ns = np.asarray(session_ns(bars.ts), dtype=np.int64)
-    clock_ns, to_close_ns = _clocks(bars)
-    prices = _prices(bars, session, is_first, minute_ns)
+    minute_ns = np.asarray(session_ns(part.ts), dtype=np.int64)
+    behind = np.searchsorted(timeline.rolls, np.arange(start, stop), side="right")
+    prices = _prices(part, session, is_first, minute_ns, timeline.roll_gaps[behind])
     return Frame(
-        bars=bars,
-        clock_ns=clock_ns,
+        bars=part,
+        clock_ns=timeline.clock_ns[start:stop],
         minute_ns=minute_ns,
-        to_close_ns=to_close_ns,
+        to_close_ns=timeline.to_close_ns[start:stop],
         weekday=(date + 3) % 7,
         session=session,
         first=first,
         rth_first=first + np.add.reduceat((minute_ns < RTH_START_NS).astype(np.int64), first),
         opening_end=first + np.add.reduceat((minute_ns < OPENING_END_NS).astype(np.int64), first),
         prices=prices,
-        sums=_sums(bars, prices, session, first),
+        sums=_sums(part, prices, session, first, moved),
     )
+
+
+def _days(bars: Bars) -> Ints:
+    """Returns the trade date of each bar, days since 1970-01-01; int64 [B]."""
+    return np.asarray(trade_date(bars.ts)).astype("datetime64[D]").astype(np.int64)
+
+
+def _is_first(date: Ints) -> NDArray[np.bool_]:
+    """Tells which bars are the first of their trade date; bool [B]."""
+    is_first = np.ones(len(date), np.bool_)
+    is_first[1:] = date[1:] != date[:-1]
+    return is_first
 
 
 def _clocks(bars: Bars) -> tuple[Ints, Ints]:
@@ -199,15 +256,22 @@ def _running(values: Ints, mask: NDArray[np.bool_] | None, session: Ints) -> Int
     return np.maximum.accumulate(seen + shift) - shift
 
 
-def _prices(bars: Bars, session: Ints, is_first: NDArray[np.bool_], minute_ns: Ints) -> Prices:
-    """Takes past roll gaps out of the prices and follows each session's extremes."""
+def _prices(
+    bars: Bars, session: Ints, is_first: NDArray[np.bool_], minute_ns: Ints, roll_gap: Ints
+) -> Prices:
+    """Takes past roll gaps out of the prices and follows each session's extremes.
+
+    Args:
+        bars: of the stretch.
+        session: index of each bar's session.
+        is_first: whether a bar is its session's first.
+        minute_ns: time from 18:00 Eastern to the bar's open.
+        roll_gap: sum of the gaps of all rolls up to each bar since the tape's start, ticks.
+    """
     rolled = np.zeros(len(bars), np.bool_)
     rolled[1:] = bars.expiry[1:] != bars.expiry[:-1]
-    gap = np.zeros(len(bars), np.int64)
-    gap[1:] = bars.open[1:].astype(np.int64) - bars.close[:-1]
-    frame_shift = np.cumsum(np.where(rolled, gap, 0))
     open_, high, low, close = (
-        column.astype(np.int64) - frame_shift
+        column.astype(np.int64) - roll_gap
         for column in (bars.open, bars.high, bars.low, bars.close)
     )
     alone = is_first | rolled
@@ -230,11 +294,11 @@ def _prices(bars: Bars, session: Ints, is_first: NDArray[np.bool_], minute_ns: I
     )
 
 
-def _sums(bars: Bars, prices: Prices, session: Ints, first: Ints) -> Sums:
+def _sums(bars: Bars, prices: Prices, session: Ints, first: Ints, moved: int) -> Sums:
     """Sums moves, closes, volume and volume-weighted prices; integers, so differences are exact."""
     typical = prices.high + prices.low + prices.close - 3 * prices.open[first][session]
     volume = np.maximum(bars.volume, 0)
-    move = prefix_sum(prices.move)
+    move = prefix_sum(prices.move) + moved
     return Sums(
         move=move,
         move_level=prefix_sum(move[1:]),
