@@ -137,7 +137,7 @@ def bars_of(config: SyntheticConfig) -> Bars:
 def measure(n_lanes: int, n_threads: int, n_repetitions: int) -> dict[str, Any]:
     """Times passline and the installed peers on the same bars, in turn."""
     bars = bars_of(HALF_YEAR)
-    params = make_task(bars, BOOK, PHASE).params
+    params = make_task(bars, BOOK, PHASE, part="whole").params
     own = {
         "passline": Play(params, sim_step, n_lanes, n_threads),
         "passline_env": Play(params, env_step, n_lanes, n_threads),
@@ -177,7 +177,7 @@ def measure_point(n_lanes: int, years: float) -> dict[str, Any]:
     last = date.fromordinal(first.toordinal() + round(years * 365.25))
     bars = bars_of(SyntheticConfig(start_date=first, end_date=last))
     start = time.perf_counter()
-    params = make_task(bars, BOOK, PHASE).params
+    params = make_task(bars, BOOK, PHASE, part="whole").params
     prepare_s = time.perf_counter() - start
     play = Play(params, env_step, n_lanes, 1)
     play()

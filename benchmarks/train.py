@@ -58,7 +58,7 @@ YEAR = SyntheticConfig(start_date=date(2023, 1, 1), end_date=date(2024, 1, 1))
 
 def built_in_task() -> Task:
     """The whole evaluation on a year of the built-in market."""
-    return make_task(synthesize(YEAR, seed=SEED).bars, BOOK, PHASE)
+    return make_task(synthesize(YEAR, seed=SEED).bars, BOOK, PHASE, part="whole")
 
 
 class Passline:

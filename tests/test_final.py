@@ -51,8 +51,8 @@ def test_openings_count_for_all_runs_of_the_folder(runs):
     third = opened(one)
     assert (third.n_by_run, third.n_by_others, third.number) == (1, 1, 2)
     assert third.sentence() == (
-        "The final window was opened 3 times (2 by this run, 1 by others): figures on it are no "
-        "longer out of sample."
+        "The final window was opened 3 times by runs of this folder (2 by this run, 1 by others): "
+        "figures on it are no longer out of sample."
     )
     assert count_openings(two, ES) == (1, 2)
 

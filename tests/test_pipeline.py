@@ -306,6 +306,9 @@ def test_the_final_window_is_judged_only_when_opened_and_each_opening_is_counted
     assert not stop.value.code
     answer = json.loads(capsys.readouterr().out)
     assert "for the first time" in answer["reasons"][0]
+    page = (run.path / "report.html").read_text()
+    assert "2020-07-04 to 2020-08-07. The final window was opened for the first time" in page
+    assert "<strong>No edge found</strong> on the final window." in page
     second = unseal(run)
     assert "opened 2 times" in second.verdict.reasons[0]
     openings = read_openings(run)

@@ -88,11 +88,13 @@ class Opening:
         if self.n_before == 0:
             return (
                 "The final window was opened for the first time by any run of this folder: the "
-                "figures on it are out of sample."
+                "figures on it are out of sample. Openings by runs in other folders are not known "
+                "here."
             )
         return (
-            f"The final window was opened {self.n_before + 1} times ({self.n_by_run + 1} by this "
-            f"run, {self.n_by_others} by others): figures on it are no longer out of sample."
+            f"The final window was opened {self.n_before + 1} times by runs of this folder "
+            f"({self.n_by_run + 1} by this run, {self.n_by_others} by others): figures on it are "
+            "no longer out of sample."
         )
 
 

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from datetime import date
+from datetime import date, timedelta
 
 import jax
 import numpy as np
@@ -10,10 +10,16 @@ import pytest
 
 from made_bars import bars_of
 from passline.envs.lanes import Lanes
-from passline.envs.making import Task, find_phase, make_task
+from passline.envs.making import PARTS, Task, find_phase, make_task
 from passline.errors import ConfigError, SimulationError
+from passline.evaluate.slices import SliceConfig, split
+from passline.evaluate.windows import final_start, hide_final
+from passline.market.bars import Bars
+from passline.market.clock import EPOCH
 from passline.market.load import write_bars
+from passline.rulebook import load_rulebook
 from passline.task.actions import N_ACTIONS
+from passline.task.prepare import TaskConfig, prepare
 
 BOOK = "apex-intraday-50k"
 
@@ -39,7 +45,7 @@ def start_days(task: Task) -> np.ndarray:
 
 
 def test_a_task_is_the_phase_on_the_bars(quiet) -> None:
-    task = make_task(quiet, BOOK, "entry")
+    task = make_task(quiet, BOOK, "entry", part="whole")
     assert task.phase == find_phase("entry")
     assert task.prepared.rulebook.id == BOOK
     assert len(task.params.tape.close) == len(quiet)
@@ -48,32 +54,71 @@ def test_a_task_is_the_phase_on_the_bars(quiet) -> None:
 
 def test_episodes_stay_inside_the_dates(quiet) -> None:
     first, end = date(2024, 1, 18), date(2024, 1, 24)
-    inside = make_task(quiet, BOOK, first_date=first, end_date=end)
+    inside = make_task(quiet, BOOK, part="whole", first_date=first, end_date=end)
     days = start_days(inside)
     assert days.min() >= (first - date(1970, 1, 1)).days
     assert days.max() < (end - date(1970, 1, 1)).days
     stop = int(np.asarray(inside.params.mix.segment_end).max())
     assert inside.prepared.compiled.tape.day[stop] < (end - date(1970, 1, 1)).days
-    assert start_days(make_task(quiet, BOOK)).max() > days.max()
+    assert start_days(make_task(quiet, BOOK, part="whole")).max() > days.max()
 
 
 def test_a_file_gives_what_its_bars_give(quiet, tmp_path) -> None:
     path = tmp_path / "bars.parquet"
     write_bars(quiet, path)
-    stored, held = make_task(path, BOOK), make_task([quiet], BOOK)
+    stored, held = (make_task(bars, BOOK, part="whole") for bars in (path, [quiet]))
     for a, b in zip(jax.tree.leaves(stored.params), jax.tree.leaves(held.params), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.fixture(scope="module")
+def years() -> Bars:
+    """Two and a half years of a few bars a day: enough for a sealed window by default."""
+    day, spans = date(2021, 1, 4), []
+    while day < date(2023, 7, 1):
+        if day.weekday() < 5:
+            spans.append((f"{day} 10:00", f"{day} 15:00"))
+        day += timedelta(days=1)
+    return bars_of(*spans, minutes=15)
+
+
+def test_gates_test_and_sealed_days_are_left_out_by_default(years) -> None:
+    """The parts lie in order, embargoes between them, and only `whole` has the sealed days."""
+    sealed = final_start([years], SliceConfig())
+    assert sealed is not None
+    parts = {}
+    for part in PARTS:
+        task = make_task(years, BOOK, part=part)
+        day = task.prepared.compiled.tape.day
+        parts[part] = (
+            start_days(task).min(),
+            day[int(np.asarray(task.params.mix.segment_end).max())],
+        )
+        last = int(day[-1])
+        assert (last >= (sealed - EPOCH).days) == (part == "whole")
+    default = make_task(years, BOOK)
+    assert start_days(default).tolist() == start_days(make_task(years, BOOK, part="train")).tolist()
+    for before, after in (("train", "gate"), ("gate", "test")):
+        assert parts[before][1] + SliceConfig().embargo_days < parts[after][0]
+    assert parts["whole"][1] > parts["test"][1]
+    hidden = hide_final(years, sealed, SliceConfig())
+    cut = split(prepare([hidden], load_rulebook(BOOK), TaskConfig()), SliceConfig())
+    assert parts["train"][1] <= default.prepared.compiled.tape.day[cut.train[0][1] - 1]
+
+
 def test_what_cannot_be_played_is_refused(quiet) -> None:
+    with pytest.raises(ConfigError, match=r'left for training .* play all bars: part="whole"'):
+        make_task(quiet, BOOK)
+    with pytest.raises(ConfigError, match=r"part was 'tests'; allowed: train, gate, test, whole"):
+        make_task(quiet, BOOK, part="tests")
     with pytest.raises(ConfigError, match=r"no phase 'enter'\. Phases: entry, manage, account"):
         make_task(quiet, BOOK, "enter")
-    with pytest.raises(ConfigError, match=r"ES: 0 bars .* from 2025-01-01 to before the end"):
-        make_task(quiet, BOOK, first_date=date(2025, 1, 1))
+    with pytest.raises(ConfigError, match=r"ES: fewer than 3 bars .* from 2025-01-01 to before"):
+        make_task(quiet, BOOK, part="whole", first_date=date(2025, 1, 1))
 
 
 def test_lanes_refuse_actions_and_starts_that_do_not_exist(quiet) -> None:
-    lanes, rng = Lanes(make_task(quiet, BOOK), 2), np.random.default_rng(0)
+    lanes, rng = Lanes(make_task(quiet, BOOK, part="whole"), 2), np.random.default_rng(0)
     with pytest.raises(SimulationError, match="call reset"):
         lanes.step([0, 0])
     for sent in ([0], [0, N_ACTIONS], [-1, 0]):

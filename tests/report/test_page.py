@@ -4,6 +4,7 @@ import html.parser
 import re
 import shutil
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,19 @@ import passline
 from passline.errors import RunError
 from passline.evaluate.null_test import NullTest, NullTestOfKind
 from passline.evaluate.replay_choice import DEATHS
+from passline.evaluate.table import load_evaluations
 from passline.evaluate.verdict import verdict
-from passline.report.data import ReportData, final_rows, load_report_data
+from passline.openings import OPENINGS_FILE, Opening, SealedWindow, record_opening, record_result
+from passline.pipeline import summary_of
+from passline.report.data import FINAL_FILE, ReportData, final_rows, load_report_data
 from passline.report.definitions import DEFINITIONS
 from passline.report.drawings import report_figures
 from passline.report.figures import pass_rate_figure
+from passline.report.final_view import final_line
 from passline.report.page import render_report, write_figures, write_report
 from passline.report.svg import PAGE, figure_to_png, figure_to_svg
 from passline.report.tensorboard import Scalars
-from passline.report.views import REASONS, final_window
+from passline.report.views import REASONS
 from passline.runs import Run, create_run, open_run
 
 DOCS = Path(passline.__file__).parents[2] / "docs" / "evaluation.md"
@@ -278,20 +283,87 @@ def test_a_null_test_and_a_final_window_are_told_if_the_run_has_them(run):
     assert ">0.333</span>" in text
     assert "sealed, never opened by this run" in text
     assert 'id="figure-null"' in text
-    text = render_report(run.id, replace(data, manifest=manifest, n_openings=2))
-    assert "opened 2 times by this run. Only the first opening was a test." in text
+    assert "corrected by Šidák&#39;s formula" in text.replace("'", "&#39;")
+    alone = replace(data, null_test=found, manifest=manifest, evaluations=None)
+    text = render_report(run.id, alone)
+    assert "holds no agent, no evaluation and no replay" in text
+    assert "Not evaluated" not in text
+    assert 'id="figure-null"' in text
+    assert "passline unseal" not in text
 
 
-def test_openings_of_the_final_window_are_counted_from_their_record(run, tmp_path):
-    copy = tmp_path / run.id
-    shutil.copytree(run.path, copy)
-    record = copy / "openings.jsonl"
-    first, second = (f'{{"event": "opened", "n_by_others": {n}}}\n' for n in (0, 3))
-    record.write_text(first + '{"event": "judged"}\n' + second)
-    data = load_report_data(open_run(copy))
-    assert (data.n_openings, data.n_openings_by_others) == (2, 3)
-    told = final_window(replace(data, n_openings=1))
-    assert "opened once by this run and 3 times by other runs before. Only the first" in told
-    record.write_text("not json")
-    with pytest.raises(RunError, match=r"openings.jsonl: cannot be read"):
-        load_report_data(open_run(copy))
+FINAL = SealedWindow(
+    contracts=("ES",), data=("5d" * 32,), first=date(2023, 1, 2), last=date(2023, 6, 30)
+)
+
+
+@pytest.fixture
+def sealed(run: Run, tmp_path: Path) -> Run:
+    """The run with a final window, and another run beside it."""
+    shutil.copytree(run.path, tmp_path / run.id)
+    copy = open_run(tmp_path / run.id)
+    text = (copy.path / "run.toml").read_text()
+    (copy.path / "run.toml").write_text(text + "\n[slices]\nfinal = [2023-01-02, 2023-06-30]\n")
+    return open_run(copy.path)
+
+
+def opened(run: Run) -> Opening:
+    return record_opening(
+        run, FINAL, checkpoint="9-account", checkpoint_sha256="ab", step=9, slices=["final"]
+    )
+
+
+def final_section(run: Run) -> str:
+    text = render_report(run.id, load_report_data(run))
+    begin = text.index("<h2>The sealed final window</h2>")
+    return text[begin : text.index("</section>", begin)]
+
+
+def test_before_its_opening_the_page_says_that_a_window_is_sealed(sealed: Run) -> None:
+    text = final_section(sealed)
+    assert "2023-01-02 to 2023-06-30 were taken away before anything was computed" in text
+    assert f"passline unseal {sealed.id}" in text
+    assert "<table>" not in text
+
+
+def test_an_opening_shows_its_own_verdict_beside_the_baselines(sealed: Run) -> None:
+    """The stored episodes are another market's: the section must not repeat the run's verdict."""
+    made = make_run(sealed.path.parent / "other", drift=400.0, n=96, seed=3)
+    table = load_evaluations(made.path / "evaluations.npz")
+    shutil.copy(made.path / "evaluations.npz", sealed.path / FINAL_FILE)
+    found = verdict(table, span_days=30)
+    record_result(sealed, opened(sealed), summary_of(found))
+    text = final_section(sealed)
+    rate = found.agent.pass_rate
+    assert f"<strong>{found.word.value.capitalize()}</strong> on the final window." in text
+    assert (
+        found.word
+        is not verdict(load_evaluations(sealed.path / "evaluations.npz"), span_days=30).word
+    )
+    assert f"{rate.value:.1%}" in text
+    assert f"{rate.low:.1%} to {rate.high:.1%}" in text
+    assert f"{rate.n_effective:,.0f}" in text
+    assert all(name in text for name in ("long", "random legal"))
+    assert "for the first time by any run of this folder" in text
+    assert "Openings by runs in other folders are not known" in text
+
+
+def test_an_opening_that_was_cut_off_counts_and_a_second_one_is_no_test(sealed: Run) -> None:
+    opened(sealed)
+    text = final_section(sealed)
+    assert "not finished, and counts all the same" in text
+    assert "on the final window." not in text
+    other = create_run(sealed.path.parent, "other", {"config": {}})
+    opened(other)
+    opened(sealed)
+    data = load_report_data(sealed)
+    assert "opened 2 times by this run and once by other runs before. Only the first" in (
+        final_line(data)
+    )
+    assert "no longer out of sample" in final_section(sealed)
+
+
+def test_a_damaged_record_of_openings_is_refused(sealed: Run) -> None:
+    (sealed.path / OPENINGS_FILE).write_text("not json")
+    with pytest.raises(RunError, match=r"openings.jsonl: line 1 cannot be read"):
+        load_report_data(sealed)

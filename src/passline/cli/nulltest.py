@@ -124,8 +124,7 @@ def nulltest(
         say(f"stopped; go on with: passline nulltest {job.run.path} and the same options")
         sys.exit(130)
     _end(run, job, RunStatus.FINISHED)
-    if (job.run.path / REPORT).exists():
-        publish(job.run)
+    publish(job.run)
     _show(job, found, as_json=as_json)
     if not found.is_edge:
         sys.exit(3)
@@ -169,3 +168,4 @@ def _show(job: Job, found: NullTest, *, as_json: bool) -> None:
         )
     click.echo(found.sentence)
     click.echo(f"result: {job.run.path / 'nulltest.json'}")
+    click.echo(f"report: {job.run.path / REPORT}")

@@ -1,7 +1,7 @@
 """From bars, a rulebook and a phase to what every plug plays: the constants of one environment.
 
-The one thing that the plugs share with each other and not with the trainer, which cuts its own
-stretch of time. Nothing here knows of any plug.
+Time is cut as `passline train` cuts it, so that a plug trains by default on what the trainer would
+train on, and the same days stay unseen. Nothing here knows of any plug.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from passline.errors import ConfigError
+from passline.evaluate.slices import Slice, SliceConfig, split
+from passline.evaluate.windows import final_start, hide_final
 from passline.market.bars import Bars
 from passline.market.clock import EPOCH
 from passline.market.load import read_bars
@@ -20,10 +22,15 @@ from passline.task.env import TaskParams
 from passline.task.phases import Phase, load_phases
 from passline.task.prepare import Prepared, TaskConfig, phase_params, prepare
 
-__all__ = ["Task", "find_phase", "make_task"]
+__all__ = ["PARTS", "Task", "find_phase", "make_task"]
 
 BarSource = Bars | Path | str
 """Bars in memory, or a file made by `passline data import`."""
+
+PARTS = ("train", "gate", "test", "whole")
+"""Parts of the bars that a task may be made of; `whole` alone reads the sealed final window."""
+LEAST_BARS = 3
+"""Of a stretch that episodes are drawn from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +54,8 @@ def make_task(
     phase: Phase | str = "account",
     *,
     config: TaskConfig | None = None,
+    part: str = "train",
+    slices: SliceConfig | None = None,
     first_date: date | None = None,
     end_date: date | None = None,
 ) -> Task:
@@ -57,12 +66,16 @@ def make_task(
         rulebook: a book, its id or its file.
         phase: a row of the curriculum, or the name of a built-in one.
         config: bracket, sizes and costs; the defaults without it.
-        first_date: first trading day of the episodes; the first with known features without it.
-        end_date: trading day after the last one; the end of the bars without it.
+        part: which days are played, one of PARTS. All but `whole` leave the sealed final window out
+            before anything is computed; `train` leaves out the days of gates and test, too.
+        slices: how the parts are cut; as `passline train` does by default without it.
+        first_date: first trading day of the episodes; the first of the part without it.
+        end_date: trading day after the last one; the end of the part without it.
 
     Raises:
         BarsError: a file of bars cannot be read.
-        ConfigError: there is no such phase, or the dates leave nothing to play.
+        ConfigError: there is no such phase or part, the bars are too short to be cut, or the dates
+            leave nothing to play.
         RulebookError: there is no such book.
         SimulationError: money could overflow, or no bar lies in a session.
     """
@@ -70,8 +83,14 @@ def make_task(
     book = rulebook if isinstance(rulebook, Rulebook) else load_rulebook(rulebook)
     row = phase if isinstance(phase, Phase) else find_phase(phase)
     markets = [item if isinstance(item, Bars) else read_bars(Path(item)) for item in many]
+    if part not in PARTS:
+        raise ConfigError(f"make_task: part was '{part}'; allowed: {', '.join(PARTS)}.")
+    cut = slices or SliceConfig()
+    if part != "whole":
+        start = final_start(markets, cut)
+        markets = [hide_final(item, start, cut) for item in markets]
     prepared = prepare(markets, book, config or TaskConfig())
-    stretches = _stretches(prepared, first_date, end_date)
+    stretches = _between(prepared, _ranges(prepared, part, cut), first_date, end_date)
     return Task(prepared=prepared, phase=row, params=phase_params(prepared, row, stretches))
 
 
@@ -87,21 +106,59 @@ def find_phase(name: str) -> Phase:
     return phases[name]
 
 
-def _stretches(
-    prepared: Prepared, first_date: date | None, end_date: date | None
+def _ranges(prepared: Prepared, part: str, config: SliceConfig) -> list[tuple[int, int]]:
+    """Returns the half-open bar ranges of a part, in the order of the tape."""
+    if part == "whole":
+        return list(zip(prepared.first_bar, prepared.offsets[1:], strict=True))
+    try:
+        cut = split(prepared, config)
+    except ConfigError as error:
+        raise ConfigError(
+            f'make_task: part "{part}": {error} Or play all bars: part="whole".'
+        ) from error
+    if part == "train":
+        return sorted(cut.train)
+    slices = cut.gate if part == "gate" else cut.test
+    return sorted((piece.first_bar, piece.end_bar + 1) for piece in _longest(slices))
+
+
+def _longest(slices: Sequence[Slice]) -> list[Slice]:
+    """Returns of the slices of each stretch the first, from which an episode may walk it all."""
+    first: dict[tuple[int, int], Slice] = {}
+    for piece in slices:
+        key = (piece.market, piece.end_bar)
+        if key not in first or piece.first_bar < first[key].first_bar:
+            first[key] = piece
+    return list(first.values())
+
+
+def _between(
+    prepared: Prepared,
+    ranges: Sequence[tuple[int, int]],
+    first_date: date | None,
+    end_date: date | None,
 ) -> list[tuple[int, int]]:
-    """Returns each market's bars of the trading days [first_date, end_date), half-open."""
+    """Returns what the trading days [first_date, end_date) leave of the ranges.
+
+    Raises:
+        ConfigError: a market is left with fewer bars than an episode needs.
+    """
     found = []
-    for market, first in enumerate(prepared.first_bar):
-        stop = prepared.offsets[market + 1]
+    left = dict.fromkeys((int(prepared.compiled.market[first]) for first, _ in ranges), 0)
+    for first, stop in ranges:
         days = prepared.compiled.tape.day[first:stop]
-        low = 0 if first_date is None else np.searchsorted(days, (first_date - EPOCH).days)
-        high = len(days) if end_date is None else np.searchsorted(days, (end_date - EPOCH).days)
-        if high - low < 3:
+        low = 0 if first_date is None else int(np.searchsorted(days, (first_date - EPOCH).days))
+        high = (
+            len(days) if end_date is None else int(np.searchsorted(days, (end_date - EPOCH).days))
+        )
+        if high - low >= LEAST_BARS:
+            found.append((first + low, first + high))
+            left[int(prepared.compiled.market[first])] += high - low
+    for market, n_bars in left.items():
+        if not n_bars:
             raise ConfigError(
-                f"{prepared.bars[market].contract.symbol}: {max(high - low, 0)} bars with known "
-                f"features from {first_date or 'the start'} to before {end_date or 'the end'}; at "
-                "least 3 are needed. Give more bars, or dates further apart."
+                f"{prepared.bars[market].contract.symbol}: fewer than {LEAST_BARS} bars with known "
+                f"features from {first_date or 'the start'} to before {end_date or 'the end'} of "
+                "the part. Give more bars, or dates further apart."
             )
-        found.append((first + int(low), first + int(high)))
     return found

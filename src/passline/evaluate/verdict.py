@@ -230,7 +230,7 @@ def _decide(agent: PolicyScore, rivals: Sequence[PolicyScore]) -> tuple[VerdictW
         return VerdictWord.UNDECIDED, [
             "All episodes lie in one block of dates, which cannot tell skill from luck."
         ]
-    reasons = []
+    reasons = ["It never traded."] if agent.n_trips == 0 else []
     for rival in rivals:
         advantage = rival.advantage
         if advantage is not None and advantage.low <= 0:
@@ -244,8 +244,6 @@ def _decide(agent: PolicyScore, rivals: Sequence[PolicyScore]) -> tuple[VerdictW
     if result.low <= 0:
         verb = "is below zero" if result.high < 0 else "cannot be told from zero"
         reasons.append(f"Its mean net result {verb}: {_usd_range(result)}.")
-    if agent.n_trips == 0:
-        reasons.append("It never traded.")
     matched = [text for score in simple if (text := _told_of_simple(score))]
     if reasons:
         return VerdictWord.NO_EDGE, [*reasons, *matched]

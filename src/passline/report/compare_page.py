@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from passline.evaluate.stats import Estimate
 from passline.evaluate.verdict import VerdictWord
+from passline.report.amounts import points, usd
 from passline.report.compare import Comparison, Contender, Difference
 from passline.report.definitions import DEFINITIONS
 from passline.report.figures import curve_grid, pass_rate_rows
@@ -66,7 +67,7 @@ def usd_cell(estimate: Estimate | None) -> tuple[str, str]:
     """Returns an amount and its interval in words."""
     if estimate is None:
         return "–", ""
-    return _usd(estimate.value), f"{_usd(estimate.low)} to {_usd(estimate.high)}"
+    return usd(estimate.value), f"{usd(estimate.low)} to {usd(estimate.high)}"
 
 
 def difference_cells(difference: Difference) -> dict[str, str]:
@@ -76,11 +77,11 @@ def difference_cells(difference: Difference) -> dict[str, str]:
         "pair": f"{difference.first} − {difference.second}",
         "word": difference.word,
         "tone": "idle" if "cannot" in difference.word else "good",
-        "points": _points(gap.value),
-        "interval": f"{_points(gap.low)} to {_points(gap.high)}",
-        "redrawn": f"{_points(redrawn.low)} to {_points(redrawn.high)}",
-        "result": _usd(difference.result.value),
-        "result_interval": f"{_usd(difference.result.low)} to {_usd(difference.result.high)}",
+        "points": points(gap.value),
+        "interval": f"{points(gap.low)} to {points(gap.high)}",
+        "redrawn": f"{points(redrawn.low)} to {points(redrawn.high)}",
+        "result": usd(difference.result.value),
+        "result_interval": f"{usd(difference.result.low)} to {usd(difference.result.high)}",
         "n": f"{gap.n:,}",
         "n_effective": f"{gap.n_effective:,.0f}",
     }
@@ -146,15 +147,3 @@ def _with_breaks(scalars: Scalars, values: NDArray[np.float64]) -> tuple[Any, An
     steps, phase, kept = scalars.step[known], scalars.phase[known], values[known]
     edges = np.flatnonzero(phase[1:] != phase[:-1]) + 1
     return np.insert(steps, edges, steps[edges]), np.insert(kept, edges, np.nan)
-
-
-def _points(share: float) -> str:
-    if not np.isfinite(share):
-        return "unbounded"
-    return f"{100 * share:+.1f}".replace("-", "−")
-
-
-def _usd(value: float) -> str:
-    if not np.isfinite(value):
-        return "unbounded"
-    return f"{'−' if value < -0.5 else ''}${abs(value):,.0f}"

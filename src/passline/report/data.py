@@ -1,15 +1,12 @@
 """Everything a report shows, as plain data read from the run's own files."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from passline.errors import RunError
 from passline.evaluate.null_test import NullTest, load_null_test
 from passline.evaluate.samples import (
     EquityPaths,
@@ -25,6 +22,7 @@ from passline.evaluate.verdict import (
     last_evaluations,
     score_policies,
 )
+from passline.openings import Opening, read_openings
 from passline.report.tensorboard import SCALARS_FILE, Scalars, read_scalars
 from passline.runs import Run
 
@@ -43,7 +41,6 @@ __all__ = [
 EVALUATIONS_FILE = "evaluations.npz"
 DISTRIBUTIONS_FILE = "distributions.npz"
 EQUITY_FILE = "equity.npz"
-OPENINGS_FILE = "openings.jsonl"
 REPLAYS = "replays"
 """Folder of a run that holds the pages of replayed episodes."""
 FINAL_FILE = "final.npz"
@@ -65,8 +62,8 @@ class ReportData:
         trips: the agent's round trips of its last evaluation by column; None if not kept.
         replays: names of the replay pages in the run.
         null_test: what a null test of the run found; None if there was none.
-        n_openings: times that this run opened its final window.
-        n_openings_by_others: times that other runs had opened its dates before.
+        openings: of the sealed final window by this run, in their order.
+        final: episodes on the final window, of every opening; None before the first.
     """
 
     manifest: Mapping[str, Any]
@@ -79,8 +76,8 @@ class ReportData:
     trips: Mapping[str, NDArray[Any]] | None = None
     replays: tuple[str, ...] = ()
     null_test: NullTest | None = None
-    n_openings: int = 0
-    n_openings_by_others: int = 0
+    openings: tuple[Opening, ...] = ()
+    final: EvaluationTable | None = None
 
 
 def load_report_data(run: Run) -> ReportData:
@@ -94,7 +91,7 @@ def load_report_data(run: Run) -> ReportData:
     equity = run.path / EQUITY_FILE
     trips = run.path / TRIPS_FILE
     table = load_evaluations(evaluations) if evaluations.exists() else None
-    own, others = _count_openings(run.path / OPENINGS_FILE)
+    final = run.path / FINAL_FILE
     return ReportData(
         manifest=run.manifest,
         status=run.status.value,
@@ -106,21 +103,9 @@ def load_report_data(run: Run) -> ReportData:
         trips=load_trips(trips) if trips.exists() else None,
         replays=tuple(sorted(page.name for page in (run.path / REPLAYS).glob("*.html"))),
         null_test=load_null_test(run.path),
-        n_openings=own,
-        n_openings_by_others=others,
+        openings=tuple(read_openings(run)),
+        final=load_evaluations(final) if final.exists() else None,
     )
-
-
-def _count_openings(path: Path) -> tuple[int, int]:
-    """Returns how often a run opened its final window, and how often other runs had before."""
-    if not path.exists():
-        return 0, 0
-    try:
-        entries = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
-        opened = [entry for entry in entries if entry["event"] == "opened"]
-        return len(opened), max((int(entry["n_by_others"]) for entry in opened), default=0)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: cannot be read ({error}). Restore it from a copy") from error
 
 
 def _span_days(manifest: Mapping[str, Any], table: EvaluationTable | None) -> int:

@@ -182,7 +182,8 @@ DEFINITIONS: dict[str, Definition] = {
     "final_window": Definition(
         name="Final window",
         text="Last stretch of the data, which no training, gate or verdict reads. It is opened by"
-        " an explicit command that is recorded in the run; only the first opening is a test.",
+        " an explicit command that is recorded in the run; only the first opening is a test."
+        " Openings are counted over the runs of one folder; those of other folders are not known.",
         unit="openings",
         sample="the run's record",
     ),

@@ -43,10 +43,15 @@ class Drawing:
 
 def report_figures(data: ReportData, palette: Palette) -> list[Drawing]:
     """Draws all figures for which the run holds data."""
-    return [*_outcome_figures(data, palette), *_training_figures(data, palette)]
+    return [
+        *_policy_figures(data, palette),
+        *_null_figures(data, palette),
+        *_account_figures(data, palette),
+        *_training_figures(data, palette),
+    ]
 
 
-def _outcome_figures(data: ReportData, palette: Palette) -> list[Drawing]:
+def _policy_figures(data: ReportData, palette: Palette) -> list[Drawing]:
     rows = final_rows(data)
     if rows is None:
         return []
@@ -59,7 +64,7 @@ def _outcome_figures(data: ReportData, palette: Palette) -> list[Drawing]:
     results = {name: rows.where(policy=name).result_mills / MILLS_PER_USD for name in shown}
     actions = {name: figures.action_shares(rows.where(policy=name)) for name in shown}
     versus = " and the best baseline that trades" if len(shown) > 1 else ""
-    drawings = [
+    return [
         Drawing(
             name="pass-rates",
             title="Pass rate by policy",
@@ -98,18 +103,30 @@ def _outcome_figures(data: ReportData, palette: Palette) -> list[Drawing]:
             is_wide=True,
         ),
     ]
-    if data.null_test is not None:
-        n_nulls = sum(len(kind.nulls) for kind in data.null_test.kinds)
-        drawings.append(
-            Drawing(
-                name="null",
-                title="The result among those of null markets",
-                key="null_p",
-                caption=f"{n_nulls:,} trainings on markets with nothing to find; the line is the"
-                " market as it is",
-                figure=null_figure(data.null_test, palette),
-            )
+
+
+def _null_figures(data: ReportData, palette: Palette) -> list[Drawing]:
+    """Draws the null test; a run may hold one without any evaluation of its own."""
+    if data.null_test is None:
+        return []
+    n_nulls = sum(len(kind.nulls) for kind in data.null_test.kinds)
+    return [
+        Drawing(
+            name="null",
+            title="The result among those of null markets",
+            key="null_p",
+            caption=f"{n_nulls:,} trainings on markets with nothing to find; the line is the"
+            " market as it is",
+            figure=null_figure(data.null_test, palette),
         )
+    ]
+
+
+def _account_figures(data: ReportData, palette: Palette) -> list[Drawing]:
+    """Draws what the agent's accounts went through in its last evaluation."""
+    if final_rows(data) is None:
+        return []
+    drawings = []
     dimensions = dimensions_of(data)
     if dimensions:
         n_trips = len(data.trips["entry_ns"]) if data.trips is not None else 0

@@ -11,14 +11,16 @@ from passline.report.svg import Palette
 __all__ = ["null_figure"]
 
 N_BINS = 40
+LEAST = 0.05
+"""Allowances shown on both sides of zero, so that agents that never traded draw one line."""
 
 
 def null_figure(found: NullTest, palette: Palette) -> Figure:
     """Draws a dot for each null market, a row a kind, and a line for the market as it is."""
     figure, axes = half_figure(palette, height=1.2 + 0.75 * len(found.kinds))
     values = np.concatenate([[found.actual, 0.0], *[kind.nulls for kind in found.kinds]])
-    low, high = float(values.min()), float(values.max())
-    reach = max(high - low, 1e-6)
+    low, high = min(float(values.min()), -LEAST), max(float(values.max()), LEAST)
+    reach = high - low
     rows = np.arange(len(found.kinds))[::-1]
     for row, kind in zip(rows, found.kinds, strict=True):
         nulls = np.asarray(kind.nulls)

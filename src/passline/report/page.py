@@ -9,10 +9,11 @@ from pathlib import Path
 
 import jinja2
 
-from passline.report import views
+from passline.report import origin, views
 from passline.report.data import ReportData
 from passline.report.definitions import DEFINITIONS
 from passline.report.drawings import report_figures
+from passline.report.final_view import final_line, final_window
 from passline.report.svg import DARK, LIGHT, PAGE, figure_to_png, figure_to_svg
 from passline.runs import Run, replace_file
 
@@ -71,9 +72,9 @@ def render_report(run_id: str, data: ReportData) -> str:
         variables={"light": vars(LIGHT), "dark": vars(DARK)},
         definitions=DEFINITIONS,
         manifest=data.manifest,
-        status=views.status_words(data.status, data.manifest),
+        status=origin.status_words(data.status, data.manifest),
         headline=views.headline(data),
-        ruling=views.ruling_view(ruling),
+        ruling=views.banner(data),
         automation=views.automation(data.manifest),
         tiles=views.tiles(ruling, data),
         endings=views.endings(data),
@@ -81,10 +82,11 @@ def render_report(run_id: str, data: ReportData) -> str:
         conduct=views.conduct(data),
         breakdown=views.breakdown(data),
         null_test=views.null_test(data),
-        final_window=views.final_window(data),
+        final_line=final_line(data),
+        final_window=final_window(data),
         policies=views.policy_rows(data),
         drawings=drawings,
         shifts=views.shifts(data),
-        facts=views.facts(data.manifest),
-        settings=views.flatten(data.manifest.get("config", {})),
+        facts=origin.facts(data.manifest),
+        settings=origin.flatten(data.manifest.get("config", {})),
     )

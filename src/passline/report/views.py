@@ -1,12 +1,12 @@
 """The words and numbers of a report, ready for the template; no markup and no drawing."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from passline.evaluate.null_test import WORDS
 from passline.evaluate.replay_choice import DEATHS
-from passline.evaluate.stats import Estimate
 from passline.evaluate.table import AGENT, EvaluationTable
 from passline.evaluate.verdict import (
     PolicyScore,
@@ -15,22 +15,22 @@ from passline.evaluate.verdict import (
     verdict,
 )
 from passline.report import figures
+from passline.report.amounts import interval, percent, points, usd
 from passline.report.breakdown import MIN_DATES, Group, by_chance, dimensions_of
 from passline.report.data import REPLAYS, ReportData, final_rows, policy_scores
 from passline.sim.layout import DoneReason
 
 __all__ = [
     "automation",
+    "banner",
     "breakdown",
     "conduct",
     "deaths",
     "endings",
-    "facts",
-    "final_window",
-    "flatten",
     "headline",
     "leading_cause",
     "null_test",
+    "policy_row",
     "policy_rows",
     "ruling_of",
     "ruling_view",
@@ -74,6 +74,13 @@ NOTES = {
 }
 """What each policy does, in a few words."""
 
+_CORRECTIONS = {
+    "none": "without a correction",
+    "sidak": "corrected by Šidák's formula",
+    "reality check": "corrected by White's reality check",
+}
+"""How the configurations tried entered a null test, in words."""
+
 _TONES = {VerdictWord.EDGE: "good", VerdictWord.NO_EDGE: "bad", VerdictWord.UNDECIDED: "warn"}
 
 
@@ -84,8 +91,25 @@ def ruling_of(data: ReportData) -> Verdict | None:
     return verdict(data.evaluations, span_days=data.span_days)
 
 
+def banner(data: ReportData) -> dict[str, Any]:
+    """Returns the banner of a run: its verdict, or its null test's where it has nothing else."""
+    ruling, found = ruling_of(data), data.null_test
+    if ruling is not None or found is None:
+        return ruling_view(ruling)
+    word, _, rest = found.sentence.partition(": ")
+    return {
+        "word": word,
+        "tone": "good" if found.is_edge else "bad",
+        "sentence": rest[:1].upper() + rest[1:],
+        "reasons": [
+            "This run is a null test of bars: every training is weighed and thrown away, so that "
+            "it holds no agent, no evaluation and no replay."
+        ],
+    }
+
+
 def ruling_view(ruling: Verdict | None) -> dict[str, Any]:
-    """Returns the banner: word, tone, sentence and reasons."""
+    """Returns a verdict: word, tone, sentence and reasons."""
     if ruling is None:
         return {
             "word": "Not evaluated",
@@ -138,8 +162,8 @@ def tiles(ruling: Verdict | None, data: ReportData) -> list[dict[str, str]]:
         return []
     rate, result = ruling.agent.pass_rate, ruling.agent.result_usd
     tiles = [
-        _tile("pass_rate", "Pass rate", _percent(rate.value), _interval(rate, _percent)),
-        _tile("result", "Mean net result", _usd(result.value), _interval(result, _usd)),
+        _tile("pass_rate", "Pass rate", percent(rate.value), interval(rate, percent)),
+        _tile("result", "Mean net result", usd(result.value), interval(result, usd)),
     ]
     if ruling.rival is not None and ruling.rival.advantage is not None:
         gap = ruling.rival.advantage
@@ -147,8 +171,8 @@ def tiles(ruling: Verdict | None, data: ReportData) -> list[dict[str, str]]:
             _tile(
                 "advantage",
                 f"Against {figures.title_of(ruling.rival.policy)}",
-                f"{_points(gap.value)} pts",
-                _interval(gap, _points),
+                f"{points(gap.value)} pts",
+                interval(gap, points),
             )
         )
     cause = leading_cause(data)
@@ -156,7 +180,7 @@ def tiles(ruling: Verdict | None, data: ReportData) -> list[dict[str, str]]:
         note = f"{rate.n:,} episodes in {rate.n_clusters} blocks of dates"
         tiles.append(_tile("n_effective", "Effective n", f"{rate.n_effective:,.0f}", note))
     else:
-        share = f"{_percent(cause['share'])}, {cause['n']} of {rate.n:,} accounts"
+        share = f"{percent(cause['share'])}, {cause['n']} of {rate.n:,} accounts"
         tiles.append(_tile("death_cause", "What kills it most", cause["reason"], share))
     return tiles
 
@@ -183,7 +207,7 @@ def deaths(data: ReportData) -> dict[str, Any] | None:
         sentence = f"None of {n:,} accounts was ended by a rule."
     else:
         sentence = (
-            f"{_percent(n_dead / n)} of the accounts ({n_dead:,} of {n:,}) were ended by a rule"
+            f"{percent(n_dead / n)} of the accounts ({n_dead:,} of {n:,}) were ended by a rule"
             f" without a pass: {', '.join(causes)}."
         )
     return {
@@ -211,9 +235,9 @@ def endings(data: ReportData) -> list[dict[str, Any]]:
                 "word": reason.name.lower(),
                 "tone": _ending_tone(reason),
                 "share": count / len(agent),
-                "percent": _percent(count / len(agent)),
+                "percent": percent(count / len(agent)),
                 "n": f"{count:,}",
-                "result": _usd(float(own.result_mills.mean()) / MILLS_PER_USD),
+                "result": usd(float(own.result_mills.mean()) / MILLS_PER_USD),
                 "days": f"{np.median(own.n_days):g}",
                 "count": count,
                 "is_death": reason in DEATHS,
@@ -270,11 +294,11 @@ def _group_row(group: Group) -> dict[str, str]:
         "thin": "thin" if group.is_thin else "",
         "n": f"{group.n:,}",
         "n_dates": f"{group.n_dates:,}",
-        "net": "" if net is None else _usd(net.value),
-        "net_interval": "" if net is None else _interval(net, _usd),
+        "net": "" if net is None else usd(net.value),
+        "net_interval": "" if net is None else interval(net, usd),
         "begun": "" if passes is None else f"{passes.n:,}",
-        "passes": "" if passes is None else _percent(passes.value),
-        "passes_interval": "" if passes is None else _interval(passes, _percent),
+        "passes": "" if passes is None else percent(passes.value),
+        "passes_interval": "" if passes is None else interval(passes, percent),
     }
 
 
@@ -290,10 +314,11 @@ def null_test(data: ReportData) -> dict[str, Any] | None:
         "actual": f"{found.actual:+.3f} {found.unit}",
         "statistic": found.statistic,
         "tried": f"{found.n_configurations:,}",
-        "correction": found.correction,
+        "correction": _CORRECTIONS.get(found.correction, found.correction),
         "kinds": [
             {
                 "kind": _words(kind.kind),
+                "words": WORDS[kind.kind],
                 "n": f"{len(kind.nulls):,}",
                 "median": f"{np.median(kind.nulls):+.3f}",
                 "highest": f"{np.max(kind.nulls):+.3f}",
@@ -303,21 +328,6 @@ def null_test(data: ReportData) -> dict[str, Any] | None:
             for kind in found.kinds
         ],
     }
-
-
-def final_window(data: ReportData) -> str:
-    """Returns whether a final window is sealed and how often this run has opened it."""
-    days, n = data.manifest.get("slices", {}).get("final"), data.n_openings
-    if not days and not n:
-        return ""
-    span = " to ".join(str(day) for day in days) if days else "not recorded"
-    if not n:
-        return f"Final window, {span}: sealed, never opened by this run."
-    times = "once" if n == 1 else f"{n} times"
-    others = data.n_openings_by_others
-    before = f" and {others} times by other runs before" if others else ""
-    warning = "" if n == 1 and not others else " Only the first opening was a test."
-    return f"Final window, {span}: opened {times} by this run{before}.{warning}"
 
 
 def _ending_tone(reason: DoneReason) -> str:
@@ -339,8 +349,8 @@ def conduct(data: ReportData) -> list[dict[str, str]]:
     cushion = float(np.median(agent.min_cushion_mills)) / MILLS_PER_USD
     facts = [
         ("trips", "Round trips each", f"{agent.n_trips.mean():.1f}"),
-        ("min_cushion", "Closest to the floor", _usd(cushion)),
-        ("commissions", "Commissions each", _usd(_mean_usd(agent.commissions_mills))),
+        ("min_cushion", "Closest to the floor", usd(cushion)),
+        ("commissions", "Commissions each", usd(_mean_usd(agent.commissions_mills))),
         ("late_flat", "Liquidated at flat-by", f"{agent.n_late_flat.mean():.2f}"),
         ("ambiguous", "Ambiguous bars", f"{agent.n_ambiguous.sum() / n_bars:.2%}"),
         ("invalid", "Masked actions sent", f"{agent.n_invalid.sum() / n_actions:.2%}"),
@@ -353,31 +363,32 @@ def conduct(data: ReportData) -> list[dict[str, str]]:
 
 def policy_rows(data: ReportData) -> list[dict[str, str]]:
     """Returns the lines of the table of policies, the agent first."""
-    return [_policy_row(score) for score in policy_scores(data)]
+    return [policy_row(score) for score in policy_scores(data)]
 
 
-def _policy_row(score: PolicyScore) -> dict[str, str]:
+def policy_row(score: PolicyScore) -> dict[str, str]:
+    """Returns a line of the table of policies."""
     gap, redrawn = score.advantage, score.advantage_redrawn
     usd_gap, usd_redrawn = score.result_advantage, score.result_advantage_redrawn
     return {
         "policy": figures.title_of(score.policy),
         "note": NOTES.get(score.policy, ""),
         "is_agent": "agent" if score.policy == AGENT else "",
-        "rate": _percent(score.pass_rate.value),
-        "rate_interval": _interval(score.pass_rate, _percent),
+        "rate": percent(score.pass_rate.value),
+        "rate_interval": interval(score.pass_rate, percent),
         "n": f"{score.pass_rate.n:,}",
         "n_effective": f"{score.pass_rate.n_effective:,.0f}",
-        "result": _usd(score.result_usd.value),
-        "result_interval": _interval(score.result_usd, _usd),
+        "result": usd(score.result_usd.value),
+        "result_interval": interval(score.result_usd, usd),
         "trips": f"{score.n_trips:.1f}",
         "trips_per_day": f"{score.trips_per_day:.1f} a day",
-        "gap": "" if gap is None else _points(gap.value),
-        "gap_interval": "" if gap is None else _interval(gap, _points),
-        "gap_redrawn": "" if redrawn is None else _interval(redrawn, _points),
+        "gap": "" if gap is None else points(gap.value),
+        "gap_interval": "" if gap is None else interval(gap, points),
+        "gap_redrawn": "" if redrawn is None else interval(redrawn, points),
         "ahead": "" if gap is None or gap.low <= 0 else "ahead",
-        "usd_gap": "" if usd_gap is None else _usd(usd_gap.value),
-        "usd_gap_interval": "" if usd_gap is None else _interval(usd_gap, _usd),
-        "usd_gap_redrawn": "" if usd_redrawn is None else _interval(usd_redrawn, _usd),
+        "usd_gap": "" if usd_gap is None else usd(usd_gap.value),
+        "usd_gap_interval": "" if usd_gap is None else interval(usd_gap, usd),
+        "usd_gap_redrawn": "" if usd_redrawn is None else interval(usd_redrawn, usd),
     }
 
 
@@ -402,124 +413,9 @@ def shifts(data: ReportData) -> list[dict[str, Any]]:
     return rows
 
 
-def facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Returns what made the run, as label and text."""
-    hardware, git = manifest.get("hardware", {}), manifest.get("git", {})
-    book, progress = manifest.get("rulebook", {}), manifest.get("progress", {})
-    revision = str(git.get("revision", ""))
-    if revision and git.get("is_dirty"):
-        revision += " with uncommitted changes"
-    facts = [
-        ("Run", str(manifest.get("id", ""))),
-        ("Created", str(manifest.get("created", ""))),
-        ("passline", str(manifest.get("passline", ""))),
-        ("Commit", revision),
-        ("Configuration hash", str(manifest.get("config_fingerprint", ""))),
-        ("Rulebook", _join([book.get("id"), book.get("as_of")])),
-        ("Rulebook hash", str(book.get("sha256", ""))),
-        ("Seeds", _join(f"{key} {value}" for key, value in manifest.get("seeds", {}).items())),
-        ("Hardware", _join([hardware.get("cpu"), _cores(hardware), hardware.get("backend")])),
-        ("Packages", _join(f"{k} {v}" for k, v in manifest.get("packages", {}).items())),
-        ("Trained", _join(_trained(progress))),
-        *[(f"Gate of {gate['phase']}", _gate_words(gate)) for gate in progress.get("gates", [])],
-        (
-            "Lineage",
-            _join(f"{_words(k)} {_span_of(v)}" for k, v in manifest.get("lineage", {}).items()),
-        ),
-        ("Resumed at step", _join(f"{r['step']:,}" for r in manifest.get("resumes", []))),
-    ]
-    for name, source in manifest.get("data", {}).items():
-        told = source.items() if isinstance(source, Mapping) else [("sha256", source)]
-        facts.append((f"Data {name}", _join(f"{_words(k)} {_number(v)}" for k, v in told)))
-    for index, market in enumerate(manifest.get("markets", []), start=1):
-        told = market.items() if isinstance(market, Mapping) else [("contract", market)]
-        facts.append((f"Market {index}", _join(f"{_words(k)} {_number(v)}" for k, v in told)))
-    return [(label, text) for label, text in facts if text]
-
-
-def status_words(status: str, manifest: Mapping[str, Any]) -> str:
-    """Returns the run's status, and that it went past a gate if it did."""
-    forced = manifest.get("progress", {}).get("forced", False)
-    return f"{status}, forced past a gate that was not passed" if forced else status
-
-
-def _trained(progress: Mapping[str, Any]) -> Iterable[str]:
-    if "step" in progress:
-        yield f"{progress['step']:,} steps"
-    if "phase" in progress:
-        yield f"to phase {progress['phase']}"
-    if progress.get("forced"):
-        yield "forced past a gate that was not passed"
-
-
-def _gate_words(gate: Mapping[str, Any]) -> str:
-    word = "passed" if gate["is_passed"] else "not passed"
-    return (
-        f"{_words(gate['measure'])} {gate['value']:+.3f} (95 % {gate['low']:+.3f} to "
-        f"{gate['high']:+.3f}, n {gate['n']}), above {gate['above']:g} needed: {word}"
-    )
-
-
-def _cores(hardware: Mapping[str, Any]) -> str:
-    cores, memory = hardware.get("cores"), hardware.get("memory_gib")
-    return _join([f"{cores} cores" if cores else None, f"{memory} GiB" if memory else None])
-
-
-def _join(parts: Iterable[object]) -> str:
-    return " · ".join(str(part) for part in parts if part)
-
-
 def _words(key: str) -> str:
     return key.replace("_", " ")
 
 
-def _number(value: object) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return str(value)
-
-
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Returns nested settings as dotted names and texts."""
-    rows: list[tuple[str, str]] = []
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            rows += flatten(value, f"{prefix}{key}.")
-        else:
-            rows.append((f"{prefix}{key}", _listed(value)))
-    return rows
-
-
-def _span_of(value: object) -> str:
-    """Returns a value, of a long list its ends."""
-    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 4:
-        return f"{value[0]} to {value[-1]}, {len(value)} in all"
-    return _listed(value)
-
-
-def _listed(value: object) -> str:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(str(item) for item in value)
-    return str(value)
-
-
 def _mean_usd(mills: np.ndarray[Any, Any]) -> float:
     return float(mills.mean()) / MILLS_PER_USD
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%"
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", "−")
-
-
-def _usd(value: float) -> str:
-    if not np.isfinite(value):
-        return "unbounded"
-    return f"{'−' if value < -0.5 else ''}${abs(value):,.0f}"
-
-
-def _interval(estimate: Estimate, write: Callable[[float], str]) -> str:
-    return f"{write(estimate.low)} to {write(estimate.high)}"

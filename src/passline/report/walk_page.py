@@ -3,7 +3,7 @@
 Built from the stored results and the manifest alone; style and colors are the report's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from passline.evaluate.stats import Estimate
 from passline.evaluate.walk_results import FoldScore, SeedRecord, WalkResults
-from passline.report import views
+from passline.report import origin, views
+from passline.report.amounts import interval, percent, points, usd
 from passline.report.definitions import DEFINITIONS
 from passline.report.svg import DARK, LIGHT, PAGE, figure_to_svg
 from passline.report.walk_figures import fold_figure, record_figure
@@ -52,12 +52,13 @@ def render_walk_page(run: Run, results: WalkResults) -> str:
         tiles=_tiles(results),
         automation=views.automation(manifest),
         coverage=_coverage(results),
+        sealed=_sealed(manifest),
         folds=[_fold_row(fold) for fold in results.folds],
         records=[_record_row(record) for record in results.records],
         policies=[_policy_row(score) for score in results.verdict.scores],
         figures=_figures(results),
-        facts=views.facts({**manifest, "lineage": {}, "progress": {}}),
-        settings=views.flatten(manifest["config"]),
+        facts=origin.facts({**manifest, "lineage": {}, "progress": {}}),
+        settings=origin.flatten(manifest["config"]),
     )
 
 
@@ -66,13 +67,13 @@ def _tiles(results: WalkResults) -> list[dict[str, str]]:
     rate, won = results.verdict.agent.pass_rate, results.verdict.agent.result_usd
     rival = results.verdict.rival
     tiles = [
-        ("pass_rate", "Pass rate", _percent(rate.value), _interval(rate, _percent)),
-        ("result", "Mean net result", _usd(won.value), _interval(won, _usd)),
+        ("pass_rate", "Pass rate", percent(rate.value), interval(rate, percent)),
+        ("result", "Mean net result", usd(won.value), interval(won, usd)),
     ]
     if rival is not None and (gap := rival.advantage) is not None:
         name = rival.policy.replace("_", " ")
         tiles.append(
-            ("advantage", f"Against {name}", f"{_points(gap.value)} pts", _interval(gap, _points))
+            ("advantage", f"Against {name}", f"{points(gap.value)} pts", interval(gap, points))
         )
     note = f"{rate.n:,} episodes in {rate.n_clusters} blocks of dates"
     tiles.append(("n_effective", "Effective n", f"{rate.n_effective:,.0f}", note))
@@ -88,11 +89,20 @@ def _coverage(results: WalkResults) -> str:
     if n < planned:
         text += " The others failed or are still to be done; nothing stands in for them."
     if flat:
+        stopped = "every one" if flat == n else f"{flat}"
         text += (
-            f" A gate stopped {flat} of them: these agents were judged as accounts that never"
+            f" A gate stopped {stopped} of them: these agents were judged as accounts that never"
             " trade, which is what the gate advises."
         )
     return text
+
+
+def _sealed(manifest: Mapping[str, Any]) -> str:
+    """Says which bars the walk-forward never saw; "" if it saw all."""
+    start = manifest.get("slices", {}).get("final")
+    if not start:
+        return ""
+    return f"Bars from {start} on are a sealed final window; no walk-forward sees them."
 
 
 def _figures(results: WalkResults) -> dict[str, str]:
@@ -125,13 +135,13 @@ def _fold_row(fold: FoldScore) -> dict[str, Any]:
         "seeds": [f"{seed}: {rate:.1%}" for seed, rate in fold.seed_rates.items()],
         "gates": f"{n_flat} of {len(fold.trainings)} stopped ({phases})" if n_flat else
         (f"forced past {phases}" if stops else "all passed"),
-        "rate": _percent(agent.pass_rate.value),
-        "rate_interval": _interval(agent.pass_rate, _percent),
-        "result": _usd(agent.result_usd.value),
-        "result_interval": _interval(agent.result_usd, _usd),
-        "gap": "" if rival is None or rival.advantage is None else _points(rival.advantage.value),
+        "rate": percent(agent.pass_rate.value),
+        "rate_interval": interval(agent.pass_rate, percent),
+        "result": usd(agent.result_usd.value),
+        "result_interval": interval(agent.result_usd, usd),
+        "gap": "" if rival is None or rival.advantage is None else points(rival.advantage.value),
         "gap_interval": "" if rival is None or rival.advantage is None
-        else _interval(rival.advantage, _points),
+        else interval(rival.advantage, points),
         "rival": "" if rival is None else rival.policy.replace("_", " "),
         "n": f"{agent.pass_rate.n:,}",
         "n_effective": f"{agent.pass_rate.n_effective:,.0f}",
@@ -143,14 +153,14 @@ def _policy_row(score: Any) -> dict[str, str]:
     return {
         "policy": score.policy.replace("_", " "),
         "is_agent": "agent" if gap is None else "",
-        "rate": _percent(score.pass_rate.value),
-        "rate_interval": _interval(score.pass_rate, _percent),
-        "gap": "" if gap is None else _points(gap.value),
-        "gap_interval": "" if gap is None else _interval(gap, _points),
-        "result": _usd(score.result_usd.value),
-        "result_interval": _interval(score.result_usd, _usd),
-        "won": "" if won is None else _usd(won.value),
-        "won_interval": "" if won is None else _interval(won, _usd),
+        "rate": percent(score.pass_rate.value),
+        "rate_interval": interval(score.pass_rate, percent),
+        "gap": "" if gap is None else points(gap.value),
+        "gap_interval": "" if gap is None else interval(gap, points),
+        "result": usd(score.result_usd.value),
+        "result_interval": interval(score.result_usd, usd),
+        "won": "" if won is None else usd(won.value),
+        "won_interval": "" if won is None else interval(won, usd),
         "trips": f"{score.n_trips:.1f}",
     }
 
@@ -163,30 +173,12 @@ def _record_row(record: SeedRecord) -> dict[str, str]:
         "sessions": f"{len(record.day):,}",
         "accounts": f"{record.n_accounts:,}",
         "passed": f"{record.n_passed:,}",
-        "result": _usd(float(record.result_usd.sum())),
-        "session": _usd(float(record.result_usd.mean())),
-        "fall": _usd(fall),
+        "result": usd(float(record.result_usd.sum())),
+        "session": usd(float(record.result_usd.mean())),
+        "fall": usd(fall),
     }
 
 
 def _dates(window: Sequence[int]) -> list[str]:
     """Returns the first and the last day of a half-open window."""
     return [str(np.datetime64(int(day), "D")) for day in (window[0], window[1] - 1)]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%"
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", "−")
-
-
-def _usd(value: float) -> str:
-    if not np.isfinite(value):
-        return "unbounded"
-    return f"{'−' if value < -0.5 else ''}${abs(value):,.0f}"
-
-
-def _interval(estimate: Estimate, write: Any) -> str:
-    return f"{write(estimate.low)} to {write(estimate.high)}"
