@@ -5,9 +5,7 @@ streams plain UTF-8 in every case.
 """
 
 import csv
-import gzip
 import re
-import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ import polars as pl
 
 from passline.errors import BarsError
 from passline.market.load.damage import ARCHIVE_ERRORS, TABLE_ERRORS
+from passline.market.load.unpack import unpack
 
 __all__ = ["Layout", "Peek", "container", "look", "plain_text", "sniff_layout"]
 
@@ -96,35 +95,12 @@ def container(path: Path) -> str:
     return "json" if head.lstrip(b"\xef\xbb\xbf \r\n").startswith((b"{", b"[")) else "text"
 
 
-def _unpack(path: Path, kind: str, target: Path) -> None:
-    if kind == "gzip":
-        with gzip.open(path, "rb") as source, target.open("wb") as sink:
-            shutil.copyfileobj(source, sink, 1 << 20)
-    elif kind == "utf16":
-        with (
-            path.open(encoding="utf-16", newline="") as source,
-            target.open("w", encoding="utf-8", newline="") as sink,
-        ):
-            shutil.copyfileobj(source, sink, 1 << 20)
-    elif kind == "zip":
-        with (
-            zipfile.ZipFile(path) as archive,
-            archive.open(archive.namelist()[0]) as source,
-            target.open("wb") as sink,
-        ):
-            shutil.copyfileobj(source, sink, 1 << 20)
-    else:
-        pl.scan_csv(
-            path, has_header=False, separator="\x01", quote_char=None, schema={"l": pl.String}
-        ).sink_csv(target, include_header=False, quote_style="never")
-
-
 @contextmanager
 def plain_text(path: Path) -> Iterator[tuple[Path, str]]:
     """Yields a path whose container is not compressed, and the container's kind.
 
     Raises:
-        BarsError: the file is damaged or binary.
+        BarsError: the file is damaged, or unpacks to more than market data does.
     """
     kind = container(path)
     is_single = kind == "zip" and _is_single_text(path)
@@ -134,7 +110,7 @@ def plain_text(path: Path) -> Iterator[tuple[Path, str]]:
     with TemporaryDirectory(prefix="passline-") as folder:
         target = Path(folder) / "plain"
         try:
-            _unpack(path, kind, target)
+            unpack(path, kind, target)
         except (*ARCHIVE_ERRORS, *TABLE_ERRORS):
             raise BarsError(f"{path.name}: the {kind} file is damaged. Fetch it again") from None
         yield target, container(target)
