@@ -40,6 +40,7 @@ __all__ = [
     "result_figure",
     "title_of",
     "training_figure",
+    "wide_figure",
 ]
 
 HALF = (5.2, 3.1)
@@ -400,9 +401,17 @@ def _edges(pair: SamplePair) -> NDArray[np.float64]:
 
 
 def half_figure(palette: Palette, height: float = HALF[1]) -> tuple[Figure, Axes]:
-    """Returns an empty figure of half the page's width with its axes in the page's style."""
     """Returns an empty figure of half the page's width, inches high, and its axes."""
-    figure = Figure(figsize=(HALF[0], height), layout="constrained")
+    return _empty((HALF[0], height), palette)
+
+
+def wide_figure(palette: Palette, height: float) -> tuple[Figure, Axes]:
+    """Returns an empty figure of the page's whole width, inches high, and its axes."""
+    return _empty((FULL_WIDTH, height), palette)
+
+
+def _empty(size: tuple[float, float], palette: Palette) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     _style(axes, palette)
     return figure, axes

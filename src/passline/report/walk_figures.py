@@ -9,11 +9,13 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import NDArray
 
 from passline.evaluate.walk_results import FoldScore, SeedRecord
+from passline.report.figures import wide_figure
 from passline.report.svg import Palette
 
 __all__ = ["fold_figure", "median_record", "record_figure"]
 
-WIDE = (10.6, 3.2)
+HEIGHT = 3.2
+"""Of the figures, inches."""
 SMALL = 8.0
 LEAST_USD = 500.0
 """Shown on both sides of zero, so that accounts that never traded draw a line and no noise."""
@@ -21,7 +23,7 @@ LEAST_USD = 500.0
 
 def fold_figure(folds: Sequence[FoldScore], palette: Palette) -> Figure:
     """Draws each window's pass rate with its interval, its seeds, and its best baseline."""
-    figure, axes = _wide(palette)
+    figure, axes = wide_figure(palette, HEIGHT)
     for fold in folds:
         rate = fold.scores[0].pass_rate
         x = float(fold.fold)
@@ -56,7 +58,7 @@ def record_figure(records: Sequence[SeedRecord], starts: Sequence[int], palette:
         starts: first days of the test windows, days since 1970-01-01.
         palette: colors.
     """
-    figure, axes = _wide(palette)
+    figure, axes = wide_figure(palette, HEIGHT)
     for record in records:
         made = np.cumsum(record.result_usd)
         axes.plot(np.arange(len(made)), made, color=palette.agent, lw=1, alpha=0.4, label="a seed")
@@ -93,19 +95,6 @@ def _years(fold: FoldScore) -> str:
 def _usd(value: float, _: object) -> str:
     sign = "−" if value < 0 else ""
     return f"{sign}${abs(value) / 1e3:,.3g}k" if value else "$0"
-
-
-def _wide(palette: Palette) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=WIDE, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_facecolor("none")
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(palette.muted)
-    axes.tick_params(colors=palette.muted, labelsize=SMALL, length=0, pad=4)
-    axes.grid(color=palette.grid, lw=0.8)
-    axes.set_axisbelow(True)
-    return figure, axes
 
 
 def _legend(figure: Figure, axes: Axes, palette: Palette) -> None:
