@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 
 from passline.cli import main
 from passline.config import read_config
@@ -231,6 +232,34 @@ def tick_file() -> bytes:
     return ("time,price,volume\n" + "".join(rows)).encode()
 
 
+def json_files() -> tuple[bytes, ...]:
+    """Databento's JSON lines of bars, and another's without its header."""
+    cells = '"open":"5000.25","high":"5001","low":"4999","close":"5000.5","volume":"10"'
+    headed, plain = [], []
+    for minute in range(30):
+        ts = f'"ts_event":"{1_736_175_600 + 60 * minute}000000000"'
+        headed.append(f'{{"hd":{{{ts},"rtype":33,"instrument_id":1}},{cells},"symbol":"ESH5"}}\n')
+        plain.append(f'{{"time":"2025-01-06T15:{minute:02d}:00Z",{cells}}}\n')
+    return "".join(headed).encode(), "".join(plain).encode()
+
+
+@cache
+def foreign_parquet() -> tuple[bytes, ...]:
+    """Bars with floats and a zone, and with whole numbers, months and epoch seconds."""
+    time = np.arange(30) * 60 + 1_736_175_600
+    prices = dict.fromkeys(("open", "close"), [5000.25] * 30) | {"high": [5001.0] * 30}
+    prices |= {"low": [4999.0] * 30}
+    stamps = pl.Series(time * 1_000_000).cast(pl.Datetime("us", "UTC"))
+    tables = (
+        pl.DataFrame({"timestamp": stamps, **prices, "volume": [7] * 30}),
+        pl.DataFrame({"ts": time, "price": [5000] * 30, "symbol": ["ESH5"] * 30}),
+    )
+    sinks = [io.BytesIO() for _ in tables]
+    for table, sink in zip(tables, sinks, strict=True):
+        table.write_parquet(sink)
+    return tuple(sink.getvalue() for sink in sinks)
+
+
 @cache
 def sound_bars() -> bytes:
     """Ten quiet minutes of ES as passline writes them."""
@@ -265,14 +294,18 @@ def beside(**files: bytes) -> Iterator[dict[str, Path]]:
 # Targets.
 
 
-def read_market_file(path: Path, bar: str | None = None) -> None:
+def read_market_file(path: Path, bar: str | None = None, stamp: str | None = None) -> None:
     out = path.with_suffix(".out.parquet")
-    import_bars(path, contract=find_contract("ES"), out=out, tz="UTC", bar=bar)
+    import_bars(path, contract=find_contract("ES"), out=out, tz="UTC", bar=bar, stamp=stamp)
     out.unlink()
 
 
 def read_ticks(path: Path) -> None:
     read_market_file(path, "1m")
+
+
+def read_table(path: Path) -> None:
+    read_market_file(path, "1m", "open")
 
 
 def read_fills(path: Path) -> None:
@@ -322,6 +355,8 @@ SOUND_TRADES = tuple(text.encode() for text in (TRADES, FILLS, GENERIC))
 TARGETS: dict[str, Target] = {
     "bars": Target("es.csv", bar_files(), read_market_file),
     "ticks": Target("es.csv", (tick_file(),), read_ticks),
+    "json": Target("es.json", json_files(), read_table),
+    "parquet": Target("es.parquet", foreign_parquet(), read_table),
     "bar file": Target("es.parquet", (sound_bars(),), lambda path: void(read_bars(path))),
     "rulebook": Target("mine.toml", (BOOK.encode(),), lambda path: void(load_rulebook(str(path)))),
     "contracts": Target("mine.toml", (CONTRACT.encode(),), lambda path: void(load_contracts(path))),

@@ -409,7 +409,8 @@ def test_a_range_that_money_could_not_count_is_refused() -> None:
     too_wide = compile_tape(with_range(widest + 1), book(AT_1659))
     told = (
         r"6 contracts over the widest session of market 0 \(27,300 ticks\) could move "
-        r"2,047,500 USD, more than the 2,047,484 USD the simulator counts exactly\..*at most 5 contracts"
+        r"2,047,500 USD, more than the 2,047,484 USD the simulator counts exactly\."
+        r".*at most 5 contracts"
     )
     with pytest.raises(SimulationError, match=told):
         check_range(too_wide, markets, book(AT_1659))
