@@ -3,7 +3,7 @@
 The accounts walk day by day under a trailing floor, begin on random days of one stretch and share
 its market; two policies share it in part. Each market of the engine is one seed of the built-in
 market, a year of quarter-hour bars, on which a strategy and random entry play overlapping
-evaluations of ten days, as a held-out year is played. The truth is the mean over all markets. A
+evaluations of thirty days, as a held-out year is played. The truth is the mean over all markets. A
 market gives one interval of each kind; how many cover the truth is counted.
 """
 
@@ -37,8 +37,11 @@ from passline.sim.layout import Outcome
 from passline.task.phases import load_phases
 from passline.task.prepare import Prepared, TaskConfig, phase_params, prepare
 
-N_MARKETS, BATCH, SPAN, N_EPISODES, N_BARS = 250, 10, 10, 96, 22_900
-TASK = TaskConfig(time_limit_days=SPAN, risk_permille=(50, 100, 200))
+N_MARKETS, BATCH, N_EPISODES, N_BARS = 250, 10, 96, 22_900
+TASK = TaskConfig(risk_permille=(50, 100, 200))
+BOOK = load_rulebook("apex-intraday-50k")
+SPAN = BOOK.time_limit_days or TASK.time_limit_days
+"""Calendar days that an evaluation may last: the firm's own limit counts before the task's."""
 UNUSED = score_of()
 LARGEST = [0.0, 0.0, 1.0]
 
@@ -71,7 +74,8 @@ def starts_of(prepared: Prepared, seed: int) -> Starts:
 def play(strength: float, first_seed: int) -> list[dict[str, np.ndarray]]:
     """Passes and results of both policies on the same starts of BATCH markets, one entry each."""
     bars = [market(strength, first_seed + k) for k in range(BATCH)]
-    prepared = prepare(bars, load_rulebook("apex-intraday-50k"), TASK)
+    prepared = prepare(bars, BOOK, TASK)
+    assert prepared.span_days == SPAN
     starts = starts_of(prepared, first_seed)
     params = phase_params(prepared, load_phases()[-1], [(prepared.first_bar[0], N_BARS)])
     begun = begin_at(params, starts)
