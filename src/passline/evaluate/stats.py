@@ -339,7 +339,7 @@ def _spread(values: Floats, ids: Ints, is_serial: bool) -> _Spread:
         mean=mean,
         variance=total / n**2,
         dof=max(dof, 0.5),
-        skewness=_skewness(residual_sums, total),
+        skewness=_skewness(np.asarray(residual_sums, np.float64), total),
         n_clusters=n_clusters,
         kish=kish,
     )
