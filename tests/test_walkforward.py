@@ -224,7 +224,7 @@ def test_agents_that_a_gate_stopped_count_as_flat(tmp_path, monkeypatch) -> None
     (record,) = load_walk(walk.run).records
     assert not record.result_usd.any()
     page = outcome.page.read_text()
-    assert "A gate stopped 1 of them" in page
+    assert "A gate stopped every one of them" in page
 
 
 def test_the_page_needs_nothing_else_and_says_the_verdict(finished) -> None:

@@ -191,8 +191,10 @@ def test_runs_are_listed_with_what_became_of_them(passline, tmp_path):
     (broken.path / "run.toml").write_text("no toml")
     shown = passline("runs", "--root", tmp_path)
     rows = {line.split()[0]: line.split()[1:] for line in shown.out.splitlines() if line.strip()}
-    assert rows[done.id] == ["finished", "topstep-combine-50k", "GC", "26,000,000"]
-    assert rows[killed.id] == ["killed"]
+    assert rows[done.id] == [
+        *("training", "finished", "topstep-combine-50k", "GC", "26,000,000", "steps")
+    ]
+    assert rows[killed.id] == ["training", "killed"]
     assert ["the", "disk", "was", "full"] in [
         line.split()[1:] for line in shown.out.splitlines() if line.startswith(failed.id)
     ]
