@@ -36,6 +36,7 @@ __all__ = [
     "MANIFEST_KEYS",
     "Run",
     "RunStatus",
+    "cannot_write",
     "config_fingerprint",
     "create_run",
     "list_runs",
@@ -123,12 +124,16 @@ class Run:
         """Holds the run for writing; the lock of a dead process falls to the next that asks.
 
         Raises:
-            RunError: another process (or another Run object of this one) holds it.
+            RunError: another process (or another Run object of this one) holds it, or the
+                directory cannot be written.
         """
         if self._lock_handle is not None:
             yield self
             return
-        handle = _acquire(self.path / _LOCK)
+        try:
+            handle = _acquire(self.path / _LOCK)
+        except OSError as error:
+            raise cannot_write(self.path / _LOCK, error) from error
         if handle is None:
             holder = _read_holder(self.path / _LOCK)
             raise RunError(
@@ -223,7 +228,10 @@ class Run:
         path = self.path / _LOCK
         if not path.exists():
             return True
-        handle = _acquire(path)
+        try:
+            handle = _acquire(path)
+        except OSError:  # a directory that cannot be written is written by nobody
+            return True
         if handle is None:
             return False
         _release(handle)
@@ -313,8 +321,28 @@ def config_fingerprint(config: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def cannot_write(path: Path, error: OSError) -> RunError:
+    """Returns the error to raise where a full disk or a read-only directory kept `path` back."""
+    return RunError(
+        f"{path}: could not be written: {error.strerror or error}. What was saved before is"
+        " untouched. Free space or make the directory writable, and run the command again; a"
+        " training goes on with: passline train --resume RUN"
+    )
+
+
 def replace_file(path: Path, content: bytes) -> None:
-    """Puts content in place of a file so that a reader or a crash meets the old or the new one."""
+    """Puts content in place of a file so that a reader or a crash meets the old or the new one.
+
+    Raises:
+        RunError: the disk is full or the directory cannot be written; the old file stays.
+    """
+    try:
+        _replace_file(path, content)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def _replace_file(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as file:
@@ -348,15 +376,16 @@ def _slug(name: str | None) -> str:
 
 
 def _make_directory(root: Path, slug: str) -> Path:
-    root.mkdir(parents=True, exist_ok=True)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    while True:
-        path = root / f"{stamp}-{slug}-{secrets.token_hex(3)}"
-        try:
-            path.mkdir()
-        except FileExistsError:
-            continue
-        return path
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        while True:
+            path = root / f"{stamp}-{slug}-{secrets.token_hex(3)}"
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                return path
+    except OSError as error:
+        raise cannot_write(root, error) from error
 
 
 def _run_directories(root: Path) -> list[Path]:

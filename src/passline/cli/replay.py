@@ -226,9 +226,9 @@ def _refuse_existing(paths: Iterable[Path], *, overwrite: bool) -> None:
 def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, text.encode())
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror}") from error
+    replace_file(path, text.encode())
 
 
 def _death_pages(

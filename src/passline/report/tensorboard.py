@@ -1,14 +1,16 @@
 """Scalars of a training, to TensorBoard and to a plain file of lines beside it.
 
-Each update is one JSON line in `scalars.jsonl` (`step`, `phase`, `scalars`) for the report, and the
-same numbers are TensorBoard events under the names that stable-baselines3 users know.
-Every number carries its step; a resumed run goes on with the same curves.
+Each update is one JSON line in `scalars.jsonl` (`step`, `phase`, `time`, `scalars`) for the report,
+and the same numbers are a TensorBoard event under the names that stable-baselines3 users know.
+Every number carries its step. A resumed run goes on with the same curves: its events are written
+anew from the lines, so that none is lost with the process that was killed and none is there twice.
 """
 
 import json
 import math
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,14 +18,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
 
 from passline.errors import RunError
-from passline.runs import replace_file
+from passline.runs import cannot_write, replace_file
 
 __all__ = ["SCALARS_FILE", "ScalarWriter", "Scalars", "read_scalars"]
 
 SCALARS_FILE = "scalars.jsonl"
+BOARD_FOLDER = "tensorboard"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,20 +55,27 @@ class ScalarWriter:
             the resumed training writes again, are dropped. 0 for a new training.
 
     Raises:
-        RunError: a new training, and the run has scalars already.
+        RunError: a new training, and the run has scalars already; or a file cannot be written.
     """
 
     def __init__(self, run_path: Path, *, resume_step: int | None = None) -> None:
         self._path = run_path / SCALARS_FILE
         if self._path.exists():
             _cut(self._path, resume_step)
-        self._file = self._path.open("ab")
-        # TensorBoard hides earlier events from `purge_step` on.
-        self._board = SummaryWriter(
-            str(run_path / "tensorboard"),
-            purge_step=None if resume_step is None else resume_step + 1,
-        )
         self._last_step = resume_step or 0
+        folder = run_path / BOARD_FOLDER
+        try:
+            self._file = self._path.open("ab")
+            folder.mkdir(exist_ok=True)
+            for old in folder.glob("events.out.tfevents.*"):
+                old.unlink()
+            # Not SummaryWriter: its thread dies on a full disk, and the training waits for it.
+            self._board = EventsWriter(str(folder / "events"))
+            for record in _records(self._path):
+                self._board.write_event(_event(record))
+            self._board.flush()
+        except OSError as error:
+            raise cannot_write(folder, error) from error
 
     def __enter__(self) -> "ScalarWriter":
         return self
@@ -74,7 +86,11 @@ class ScalarWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except RunError:
+            if error is None:  # else the error before it is the one to be told
+                raise
 
     def write(self, step: int, phase: str, scalars: Mapping[str, float]) -> None:
         """Writes one update's scalars; they are on disk when this returns.
@@ -85,7 +101,7 @@ class ScalarWriter:
             scalars: numbers by name, such as "rollout/ep_rew_mean".
 
         Raises:
-            RunError: the step falls behind the last one.
+            RunError: the step falls behind the last one, or a file cannot be written.
         """
         if step < self._last_step:
             raise RunError(
@@ -95,14 +111,21 @@ class ScalarWriter:
         self._last_step = step
         numbers = {name: float(value) for name, value in scalars.items()}
         stored = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        line = json.dumps({"step": int(step), "phase": phase, "scalars": stored})
-        self._file.write(line.encode() + b"\n")
+        now = round(time.time(), 3)
+        record = {"step": int(step), "phase": phase, "time": now, "scalars": stored}
+        self._trying(lambda: self._append(record))
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(record).encode() + b"\n")
         self._file.flush()
-        for name, value in numbers.items():
-            self._board.add_scalar(name, value, global_step=int(step))
+        self._board.write_event(_event(record))
+        self._board.flush()
 
     def flush(self) -> None:
         """Forces everything written so far to the disk."""
+        self._trying(self._force)
+
+    def _force(self) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._board.flush()
@@ -111,9 +134,25 @@ class ScalarWriter:
         """Flushes and closes both files."""
         if self._file.closed:
             return
-        self.flush()
-        self._file.close()
-        self._board.close()
+        try:
+            self.flush()
+        finally:
+            self._trying(self._file.close)
+            self._trying(self._board.close)
+
+    def _trying(self, write: Callable[[], Any]) -> None:
+        try:
+            write()
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+
+
+def _event(record: Mapping[str, Any]) -> Event:
+    """Returns the event of one line; what was no finite number has no point."""
+    known = {name: value for name, value in record["scalars"].items() if value is not None}
+    values = [Summary.Value(tag=name, simple_value=value) for name, value in known.items()]
+    when = float(record.get("time", 0.0))
+    return Event(wall_time=when, step=record["step"], summary=Summary(value=values))
 
 
 def read_scalars(path: Path) -> Scalars:
