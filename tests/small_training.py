@@ -58,10 +58,11 @@ def train(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     recorder: Recorder,
+    config: CurriculumConfig = CONFIG,
 ) -> Trained:
     """Trains in a folder, going on from what lies there; nothing is played on the gate slices."""
     monkeypatch.setattr(curriculum, "make_update", MAKE_ONCE)
     monkeypatch.setattr(curriculum, "pass_gates", lambda *a, **k: ([], None))
     monkeypatch.setattr(curriculum, "look_at_gate", lambda *a, **k: None)
     folder.mkdir(exist_ok=True)
-    return train_curriculum(prepared, two_phases(phases), cut, PPO, CONFIG, recorder, folder)
+    return train_curriculum(prepared, two_phases(phases), cut, PPO, config, recorder, folder)

@@ -189,11 +189,11 @@ def test_names_that_leave_the_directory_are_refused(tmp_path: Path, name: str) -
         checkpoint.save_checkpoint(tmp_path, name, tree())
 
 
-def test_pruning_keeps_best_last_and_every_nth(tmp_path: Path) -> None:
+def test_pruning_keeps_the_last_and_what_it_is_told_to(tmp_path: Path) -> None:
     names = [f"u{i:03d}" for i in range(8)]
     for name in [*names, "other"]:
         checkpoint.save_checkpoint(tmp_path, name, {"x": jnp.zeros(2)})
-    gone = checkpoint.prune_checkpoints(tmp_path, names, best="u004", keep_every=3)
+    gone = checkpoint.prune_checkpoints(tmp_path, names, {"u000", "u003", "u004", "u006"})
     assert gone == ["u001", "u002", "u005"]
     left = [info.path.stem for info in checkpoint.list_checkpoints(tmp_path)]
     assert left == ["other", "u000", "u003", "u004", "u006", "u007"]

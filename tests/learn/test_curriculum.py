@@ -1,5 +1,6 @@
 """The course of a training: what is counted, what a checkpoint carries, and resuming to the bit."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,15 @@ def test_a_killed_training_goes_on_to_the_same_bits(
         assert {k: v for k, v in mine.items() if k != "time/fps"} == {
             k: v for k, v in other.items() if k != "time/fps"
         }
+
+
+def test_every_nth_checkpoint_of_a_phase_outlives_those_that_follow(
+    prepared, phases, cut, tmp_path, monkeypatch
+) -> None:
+    config = dataclasses.replace(CONFIG, checkpoint_every=1, keep_every=2)
+    train(prepared, phases, cut, tmp_path, monkeypatch, Recorder(), config)
+    kept = [(info.meta["phase"], info.meta["update"]) for info in list_checkpoints(tmp_path)]
+    assert kept == [("entry", 2), ("entry", 4), ("manage", 2), ("manage", 3)]
 
 
 def test_the_phases_follow_one_another_with_their_own_share(straight, phases) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -159,16 +159,13 @@ def list_checkpoints(directory: Path) -> list[CheckpointInfo]:
     return [read_checkpoint_info(path) for path in sorted(directory.glob("*.toml"))]
 
 
-def prune_checkpoints(
-    directory: Path, names: Sequence[str], *, best: str | None = None, keep_every: int = 0
-) -> list[str]:
-    """Deletes all of the named checkpoints but the best, the last and every n-th.
+def prune_checkpoints(directory: Path, names: Sequence[str], keep: Collection[str]) -> list[str]:
+    """Deletes all of the named checkpoints but the last and those to keep.
 
     Args:
         directory: where they lie.
         names: checkpoint names, oldest first; others in the directory are not touched.
-        best: name to keep whatever its age.
-        keep_every: keeps positions 0, n, 2n, … of names; 0 keeps none of them.
+        keep: names to keep whatever their age.
 
     Returns:
         The names deleted. Each loses its TOML file first, so that none is left half valid.
@@ -176,8 +173,7 @@ def prune_checkpoints(
     Raises:
         CheckpointError: a file cannot be deleted.
     """
-    kept = {best, *names[-1:], *(names[::keep_every] if keep_every > 0 else ())}
-    gone = [name for name in names if name not in kept]
+    gone = [name for name in names[:-1] if name not in keep]
     try:
         for name in gone:
             (directory / f"{name}.toml").unlink(missing_ok=True)

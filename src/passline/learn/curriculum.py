@@ -418,8 +418,11 @@ def _save(work: _Work, saved: _Saved, cursor: _Cursor) -> None:
         "actions": list(ACTION_NAMES),
     }
     save_checkpoint(checkpoints, name, saved, meta)
-    own = [i.path.stem for i in list_checkpoints(checkpoints) if i.meta["phase"] == phase.name]
-    prune_checkpoints(checkpoints, own, keep_every=work.config.keep_every)
+    own = [i for i in list_checkpoints(checkpoints) if i.meta["phase"] == phase.name]
+    # By update, not by position: those between are gone when the next one is due.
+    each = work.config.checkpoint_every * work.config.keep_every
+    kept = {i.path.stem for i in own if each and i.meta["update"] % each == 0}
+    prune_checkpoints(checkpoints, [i.path.stem for i in own], kept)
 
 
 def load_network(checkpoints: Path, ppo: PPOConfig) -> tuple[network.Params, dict[str, Any]]:
