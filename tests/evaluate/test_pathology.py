@@ -65,6 +65,11 @@ def test_nothing_to_explain_is_not_the_critics_fault() -> None:
     assert value_not_learning(aside) is None
 
 
+def test_a_critic_that_no_advantage_rests_on_is_not_told() -> None:
+    exact = history(train__explained_variance=np.zeros(N), train__advantage_rms=np.full(N, 0.3))
+    assert value_not_learning(exact) is None
+
+
 def test_a_frozen_policy_is_told_unless_the_learning_rate_is_zero() -> None:
     still = np.r_[np.full(N - 10, 1e-3), np.full(10, 2e-6)]
     told = frozen(history(train__approx_kl=still))

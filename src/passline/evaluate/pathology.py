@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "DROP_ERRORS",
+    "EXACT_SCALAR",
     "FROZEN_KL",
     "HOLD_SHARE",
     "LOW_ENTROPY",
@@ -27,6 +28,8 @@ __all__ = [
     "value_not_learning",
 ]
 
+EXACT_SCALAR = "train/advantage_rms"
+"""Logged where a phase learns from exact outcomes: none of its advantages is the critic's."""
 FROZEN_KL = 1e-5
 """KL divergence of an update below which the policy does not change."""
 LOW_ENTROPY = 0.01
@@ -101,8 +104,11 @@ def entropy_collapse(history: History) -> str | None:
 def value_not_learning(history: History) -> str | None:
     """Tells that the critic explains nothing after its first updates; None if it does.
 
-    Takes `train/explained_variance`. A policy that stands aside leaves nothing to explain.
+    Takes `train/explained_variance`. A policy that stands aside leaves nothing to explain, and
+    where advantages are exact none of them rests on the critic.
     """
+    if len(_finite(history, EXACT_SCALAR)):
+        return None
     explained = _recent(history, "train/explained_variance")
     whole = _finite(history, "train/explained_variance")
     if len(whole) < PATIENCE or _holds(history) or not np.median(explained) < LOW_EXPLAINED:

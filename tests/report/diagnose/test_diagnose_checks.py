@@ -134,6 +134,9 @@ SOUND = [
     (of_evaluation.overfitting, told(*[alike(i, r, 9) for i, r in enumerate((1, 3, 2, 3, 2))])),
     (of_training.frozen, with_curves(approx_kl=0.0002)),
     (of_training.value_collapse, with_curves(explained_variance=0.5)),
+    (of_training.value_collapse,
+     replace(healthy(), curves={"train/explained_variance": curve(0.02),
+                                "train/advantage_rms": curve(0.3)})),
     (of_training.throughput, with_curves(fps=np.where(HALF < 0.1, 900.0, 90_000.0))),
     (of_logs.lost_logs, healthy(n_attempts=3)),
 ]  # fmt: skip

@@ -2,7 +2,13 @@
 
 import numpy as np
 
-from passline.evaluate.pathology import FROZEN_KL, LOW_ENTROPY, LOW_EXPLAINED, MIN_UPDATES
+from passline.evaluate.pathology import (
+    EXACT_SCALAR,
+    FROZEN_KL,
+    LOW_ENTROPY,
+    LOW_EXPLAINED,
+    MIN_UPDATES,
+)
 from passline.report.diagnose.findings import Answer, Clear, Problem, Severity, Unknown
 from passline.report.diagnose.logs import Curve, PhaseLog
 from passline.report.diagnose.words import number, percent, steps_text
@@ -98,6 +104,8 @@ def value_collapse(phase: PhaseLog) -> Answer:
     first, level = float(curve.finite()[0]), float(np.median(curve.recent()))
     best = float(curve.finite().max())
     told = f"explained variance goes from {number(first)} to {number(level)}"
+    if phase.curve(EXACT_SCALAR) is not None:
+        return Clear(evidence=f"{told}; advantages are exact here, and none rests on the critic.")
     if level >= LOW_EXPLAINED and level >= best - 0.5:
         return Clear(evidence=told + ".")
     if level >= LOW_EXPLAINED:
