@@ -1,9 +1,11 @@
 """A training of a few updates over two phases, for tests of what a checkpoint must carry."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import chain, repeat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,10 +61,19 @@ def train(
     monkeypatch: pytest.MonkeyPatch,
     recorder: Recorder,
     config: CurriculumConfig = CONFIG,
+    scores: Iterable[float] = (),
 ) -> Trained:
-    """Trains in a folder, going on from what lies there; nothing is played on the gate slices."""
+    """Trains in a folder, going on from what lies there; nothing is played on the gate slices.
+
+    What would be found there comes from `scores`, looks and gates in order; then it is 0.
+    """
+    found = chain(scores, repeat(0.0))
+
+    def gates(*_: Any, **__: Any) -> Any:
+        return [SimpleNamespace(agent_value=next(found), is_passed=True)], None
+
     monkeypatch.setattr(curriculum, "make_update", MAKE_ONCE)
-    monkeypatch.setattr(curriculum, "pass_gates", lambda *a, **k: ([], None))
-    monkeypatch.setattr(curriculum, "look_at_gate", lambda *a, **k: None)
+    monkeypatch.setattr(curriculum, "pass_gates", gates)
+    monkeypatch.setattr(curriculum, "look_at_gate", lambda *a, **k: (None, next(found)))
     folder.mkdir(exist_ok=True)
     return train_curriculum(prepared, two_phases(phases), cut, PPO, config, recorder, folder)

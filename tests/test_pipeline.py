@@ -26,6 +26,7 @@ from passline.learn.checkpoint import list_checkpoints
 from passline.learn.curriculum import Progress as Steps
 from passline.market.clock import EPOCH, trade_date
 from passline.openings import read_openings
+from passline.recording import Recorder, ResumePoint
 from passline.registry import (
     configurations_tried,
     data_fingerprints,
@@ -378,17 +379,20 @@ def test_a_training_begins_with_the_weights_of_another(settings, finished, tmp_p
 def test_warnings_of_a_training_are_shown_and_kept(settings, tmp_path, phases):
     job = pipeline.start_job(from_plain(settings, "test"), root=tmp_path)
     screen = Quiet()
-    with pipeline._Recorder(job.run, screen, job.phases, resume_step=None) as recorder:
+    with Recorder(job.run, screen, job.phases, job.split, resumed=None) as recorder:
         for step in range(1, 13):
             progress = Steps(step=step, total_steps=99, phase_step=step, phase_steps=99)
             recorder.on_update(phases["entry"], progress, {"train/approx_kl": 1e-9})
     assert [line for line in screen.lines if "the policy is frozen" in line] == screen.lines
     (warned,) = open_run(job.run.path).manifest["progress"]["warnings"]
     assert (warned["kind"], warned["phase"], warned["step"]) == ("frozen", "entry", 10)
-    with pipeline._Recorder(open_run(job.run.path), screen, job.phases, resume_step=9) as recorder:
-        assert recorder._course.warned == []
-    with pipeline._Recorder(open_run(job.run.path), screen, job.phases, resume_step=10) as recorder:
-        assert [w.kind for w in recorder._course.warned] == ["frozen"]
+    for step, kinds in ((10, ["frozen"]), (9, [])):
+        point = ResumePoint(step=step, phase="entry", is_phase_end=False)
+        run = open_run(job.run.path)
+        with Recorder(run, screen, job.phases, job.split, resumed=point):
+            told = open_run(run.path).manifest["progress"]["warnings"]
+            assert [w["kind"] for w in told] == kinds
+    assert len(screen.lines) == 1
 
 
 def test_settings_written_to_a_run_are_read_back_as_they_were():

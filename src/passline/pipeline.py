@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,7 +22,6 @@ from passline.evaluate.by_market import verdicts_by_market
 from passline.evaluate.gates import GateResult
 from passline.evaluate.judge import BASELINES, Label, judge
 from passline.evaluate.oracle import fit_oracle
-from passline.evaluate.pathology import Course, Warned
 from passline.evaluate.policies import Policy, PolicyKind, scripted
 from passline.evaluate.rollout import MAX_DAYS, Episodes, TripLog, play_episodes
 from passline.evaluate.samples import EquityPaths, write_distributions, write_equity_paths
@@ -36,12 +34,13 @@ from passline.evaluate.verdict_file import VERDICT_FILE, write_verdict
 from passline.evaluate.windows import final_start, hide_final
 from passline.kinds import RunKind, kind_of, require_agent
 from passline.learn import network
-from passline.learn.checkpoint import list_checkpoints
+from passline.learn.checkpoint import list_checkpoints, sweep_checkpoints
 from passline.learn.curriculum import (
-    Progress,
     Trained,
+    best_checkpoints,
     load_network,
     train_curriculum,
+    updates_by_phase,
 )
 from passline.learn.ppo import PPOConfig
 from passline.market.bars import Bars
@@ -49,13 +48,20 @@ from passline.market.clock import EPOCH, trade_date
 from passline.market.contracts import find_contract
 from passline.market.load import read_bars
 from passline.market.synthetic import SyntheticMarket, synthesize
+from passline.recording import Recorder, Screen, drop_test_rows, note_stop, resume_point
 from passline.registry import record_files
 from passline.report.data import load_report_data
 from passline.report.page import write_figures, write_report
-from passline.report.tensorboard import ScalarWriter
 from passline.report.views import ruling_of
 from passline.rulebook import Rulebook, load_rulebook
-from passline.runs import DEFAULT_ROOT, Run, RunStatus, create_run
+from passline.runs import (
+    DEFAULT_ROOT,
+    Run,
+    RunStatus,
+    create_run,
+    naming_refusals,
+    sweep_temporaries,
+)
 from passline.sim.layout import NEVER
 from passline.task import env
 from passline.task.actions import N_ACTIONS
@@ -93,18 +99,6 @@ REPORT = "report.html"
 TEST_SEED = 20_000
 """Seed of the test slices' random offsets: the same for every run on the same bars."""
 N_TRAIN_SAMPLE = 256
-
-
-class Screen(Protocol):
-    """What shows a job's progress; the command line draws it, a program may ignore it."""
-
-    def say(self, text: str) -> None:
-        """Takes one line of what is being done."""
-        ...
-
-    def update(self, phase: str, progress: Progress, scalars: Mapping[str, float]) -> None:
-        """Takes the scalars of one update."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,9 +247,10 @@ def start_job(
         check_dates(base, manifest["slices"], data)
         manifest["lineage"] |= base.lineage
     run = create_run(root, name or rulebook.id, manifest)
-    (run.path / "checkpoints").mkdir()
-    if base is not None:
-        keep_base(run, base)
+    with naming_refusals(run.path):
+        (run.path / "checkpoints").mkdir()
+        if base is not None:
+            keep_base(run, base)
     return Job(
         run=run,
         config=config,
@@ -404,97 +399,26 @@ def book_entry(book: Rulebook, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-class _Recorder:
-    """Takes a training's progress into the run's directory and onto the screen."""
-
-    def __init__(
-        self, run: Run, screen: Screen, phases: Sequence[Phase], *, resume_step: int | None
-    ) -> None:
-        self._run = run
-        self._screen = screen
-        self._writer = ScalarWriter(run.path, resume_step=resume_step)
-        # Where gates are of different lengths, their episodes are not those of the looks.
-        self._comparable = {p.name for p in phases if len({g.days for g in p.gate}) == 1}
-        progress = run.manifest.get("progress", {})
-        self.gates: list[dict[str, Any]] = progress.get("gates", [])
-        told = [Warned(**warned) for warned in progress.get("warnings", [])]
-        self._course = Course([w for w in told if w.step <= (resume_step or 0)])
-
-    def __enter__(self) -> "_Recorder":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._writer.close()
-
-    def on_update(self, phase: Phase, progress: Progress, scalars: Mapping[str, float]) -> None:
-        self._writer.write(progress.step, phase.name, scalars)
-        self._screen.update(phase.name, progress, scalars)
-        self._warn(self._course.on_update(phase.name, progress.step, scalars))
-
-    def on_look(self, table: EvaluationTable) -> None:
-        append_evaluation(self._run.path / EVALUATIONS, [table])
-        self._look_for_divergence(table)
-
-    def _look_for_divergence(self, table: EvaluationTable) -> None:
-        agent = table.where(policy=AGENT, path="worst")
-        phase, step = str(agent.phase[0]), int(agent.timesteps[0])
-        self._warn(self._course.on_look(phase, step, agent.reward, agent.start_day))
-
-    def _warn(self, found: Sequence[Warned]) -> None:
-        """Shows each warning in a line and keeps all in the run's manifest."""
-        for warned in found:
-            self._screen.say(warned.line())
-        if found:
-            told = [dataclasses.asdict(warned) for warned in self._course.warned]
-            self._run.record_progress({"warnings": told})
-
-    def on_gates(self, results: list[GateResult], table: EvaluationTable) -> None:
-        append_evaluation(self._run.path / EVALUATIONS, [table])
-        if results and results[0].phase in self._comparable:
-            self._look_for_divergence(table)
-        tested = {result.phase for result in results}
-        self.gates = [gate for gate in self.gates if gate["phase"] not in tested]
-        for result in results:
-            self._screen.say(result.sentence())
-            self.gates.append(
-                {
-                    "phase": result.phase,
-                    "measure": result.measure,
-                    "value": result.estimate.value,
-                    "low": result.estimate.low,
-                    "high": result.estimate.high,
-                    "n": result.estimate.n,
-                    "n_effective": result.estimate.n_effective,
-                    "above": result.above,
-                    "is_passed": result.is_passed,
-                }
-            )
-        self._run.update_status(RunStatus.RUNNING, progress={"gates": self.gates})
-
-
 def run_job(job: Job, screen: Screen, *, forced: bool = False) -> Outcome:
     """Trains, judges on the test slices and writes the report; holds the run's lock throughout."""
-    with job.run.lock():
+    with job.run.lock(), naming_refusals(job.run.path):
         try:
             trained, gates = _train(job, screen, forced=forced)
             screen.say("judging on the held-out test slices")
+            drop_test_rows(job.run, job.split.test, trained.step)
             found = judge_job(job, trained.network, trained.phase, trained.step)
         except KeyboardInterrupt:
-            job.run.update_status(RunStatus.INTERRUPTED, message="stopped by the user")
+            note_stop(job.run, RunStatus.INTERRUPTED, "stopped by the user")
             raise
         except Exception as error:
-            job.run.update_status(RunStatus.FAILED, message=str(error))
+            note_stop(job.run, RunStatus.FAILED, str(error))
             raise
         message = trained.stopped_at.sentence() if trained.stopped_at else ""
         progress = {
             "step": trained.step,
             "phase": trained.phase.name,
             "gates": gates,
+            "best": best_checkpoints(job.run.path / "checkpoints"),
             "test": summary_of(found),
         }
         if not all(g["is_passed"] for g in gates if g["phase"] != trained.phase.name):
@@ -513,10 +437,15 @@ def run_job(job: Job, screen: Screen, *, forced: bool = False) -> Outcome:
 
 def _train(job: Job, screen: Screen, *, forced: bool) -> tuple[Trained, list[dict[str, Any]]]:
     checkpoints = job.run.path / "checkpoints"
-    resume_step = _last_step(checkpoints)
-    if resume_step is not None:
-        job.run.record_resume(resume_step)
-    with _Recorder(job.run, screen, job.phases, resume_step=resume_step) as recorder:
+    checkpoints.mkdir(exist_ok=True)
+    sweep_temporaries(job.run.path)
+    sweep_checkpoints(checkpoints)
+    updates = updates_by_phase(job.phases, job.config.ppo, job.config.curriculum)
+    budgets = dict(zip((phase.name for phase in job.phases), updates, strict=True))
+    resumed = resume_point(job.run, budgets)
+    if resumed is not None:
+        job.run.record_resume(resumed.step)
+    with Recorder(job.run, screen, job.phases, job.split, resumed=resumed) as recorder:
         trained = train_curriculum(
             job.prepared,
             job.phases,
@@ -529,12 +458,6 @@ def _train(job: Job, screen: Screen, *, forced: bool) -> tuple[Trained, list[dic
             base=None if job.base is None else job.base.network,
         )
     return trained, recorder.gates
-
-
-def _last_step(checkpoints: Path) -> int | None:
-    if not any(checkpoints.glob("*.toml")):
-        return None if not (checkpoints.parent / "scalars.jsonl").exists() else 0
-    return max(int(info.meta["step"]) for info in list_checkpoints(checkpoints))
 
 
 def judge_job(job: Job, trained: network.Params, phase: Phase, step: int) -> Verdict:
@@ -743,7 +666,7 @@ def publish(run: Run) -> Path:
 
 def evaluate_run(job: Job) -> Verdict:
     """Judges a run's newest checkpoint on its test slices again and renews the report."""
-    with job.run.lock():
+    with job.run.lock(), naming_refusals(job.run.path):
         trained, meta = load_network(job.run.path / "checkpoints", job.config.ppo)
         phase = next(p for p in job.phases if p.name == meta["phase"])
         found = judge_job(job, trained, phase, int(meta["step"]))

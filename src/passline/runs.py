@@ -8,6 +8,7 @@ status. What the run computed lies beside it in files that other rooms write and
 import contextlib
 import dataclasses
 import difflib
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -40,8 +41,10 @@ __all__ = [
     "config_fingerprint",
     "create_run",
     "list_runs",
+    "naming_refusals",
     "open_run",
     "replace_file",
+    "sweep_temporaries",
 ]
 
 DEFAULT_ROOT = Path("runs")
@@ -63,6 +66,16 @@ _FORMAT = 1
 _MANIFEST = "run.toml"
 _LOCK = "run.lock"
 _PACKAGES = ("jax", "jaxlib", "numpy", "optax", "polars", "safetensors", "scipy", "matplotlib")
+_TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}")
+_REFUSALS = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.ENOSPC,
+    errno.EPERM,
+    errno.EROFS,
+}
+"""What the system answers where a disk is full or a directory may not be written."""
 _ID = re.compile(r"\d{8}T\d{6}Z-[a-z0-9][a-z0-9.-]*-[0-9a-f]{6}")
 
 
@@ -330,6 +343,21 @@ def cannot_write(path: Path, error: OSError) -> RunError:
     )
 
 
+@contextlib.contextmanager
+def naming_refusals(folder: Path) -> Iterator[None]:
+    """Names file and remedy where the system refuses to write below a folder.
+
+    Raises:
+        RunError: in place of the system's error; any other error passes as it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        raise cannot_write(Path(error.filename or folder), error) from error
+
+
 def replace_file(path: Path, content: bytes) -> None:
     """Puts content in place of a file so that a reader or a crash meets the old or the new one.
 
@@ -354,6 +382,16 @@ def _replace_file(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Deletes what `replace_file` left half written below a folder when its process was killed.
+
+    Only who holds the run's lock may call it: such files of a living process are in use.
+    """
+    for path in folder.rglob(".*"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _sync_directory(path: Path) -> None:

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from driving import follow, score_of
-from passline.evaluate.gates import GateResult, gate_starts, measure, pass_gates, trip_r_estimate
+from passline.evaluate.gates import (
+    GateResult,
+    agent_score,
+    gate_starts,
+    measure,
+    pass_gates,
+    trip_r_estimate,
+)
 from passline.evaluate.slices import Starts
 from passline.evaluate.stats import mean_interval
 from passline.sim.layout import Outcome
@@ -127,6 +134,27 @@ def test_result_is_in_allowances(prepared) -> None:
     assert found.value == pytest.approx((0.5 - 0.5 + 1.0 + 0.0) / 4)
 
 
+def test_the_agents_own_part_of_a_gate_orders_its_checkpoints(
+    prepared, phases, params_of, cut
+) -> None:
+    """By hand from the stored rows; it is the gate's own figure where that compares nothing."""
+    (result,), table = gates(prepared, phases["entry"], params_of, cut, REVERT)
+    agent = table.where(policy="agent")
+    trips = np.nan_to_num(agent.mean_r) * agent.n_trips
+    assert result.agent_value == pytest.approx(trips.sum() / agent.n_trips.sum())
+    assert result.agent_value == pytest.approx(result.estimate.value, rel=1e-5)
+    ended = replace(agent, outcome=np.resize([PASSED, BREACHED, BREACHED, TIMED], N))
+    expected = {
+        "result": agent.result_mills.mean() / 2_500_000,
+        "breach_rate_below_previous": -0.5,
+        "pass_rate_above_random": 0.25,
+    }
+    for name, value in expected.items():
+        assert agent_score(Gate(measure=name, above=0.0), ended, 2_500_000) == pytest.approx(value)
+    flat = replace(agent, mean_r=np.full(N, np.nan), n_trips=np.zeros(N, np.int64))
+    assert agent_score(Gate(measure="trip_r", above=0.0), flat, 1) == 0
+
+
 def test_round_trips_are_weighed_by_their_number() -> None:
     """R of +3 over 3 trips on one day and -1 over 1 on another are 2 / 4 a trip, not 0."""
     found = trip_r_estimate(
@@ -138,6 +166,6 @@ def test_round_trips_are_weighed_by_their_number() -> None:
 def test_a_lower_bound_on_the_line_does_not_pass() -> None:
     estimate = mean_interval(np.array([0.5, 0.5, 0.5]), np.arange(3))
     assert estimate.low == 0.5
-    made = {"phase": "x", "measure": "result", "estimate": estimate}
+    made = {"phase": "x", "measure": "result", "estimate": estimate, "agent_value": 0.5}
     assert not GateResult(**made, above=0.5).is_passed
     assert GateResult(**made, above=0.49).is_passed

@@ -21,7 +21,7 @@ def test_training_begins_with_the_weights_given(prepared, phases, cut, tmp_path,
 
     monkeypatch.setattr(curriculum, "make_update", MAKE_ONCE)
     monkeypatch.setattr(curriculum, "pass_gates", gates)
-    monkeypatch.setattr(curriculum, "look_at_gate", lambda *a, **k: None)
+    monkeypatch.setattr(curriculum, "look_at_gate", lambda *a, **k: (None, 0.0))
     base = network.init_params(jax.random.key(99), len(OBSERVATION_NAMES), N_ACTIONS, PPO.hidden)
     short = replace(CONFIG, total_steps=2 * PPO.batch_size)
     trained = train_curriculum(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from killing import obeying_permissions
 from passline.errors import CheckpointError
 from passline.learn import checkpoint, ppo
 
@@ -116,11 +117,29 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
         checkpoint.save_checkpoint(tmp_path / "nowhere", "last", tree())
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_directory_is_named(tmp_path: Path) -> None:
+def test_a_read_only_directory_is_named_and_costs_no_checkpoint(tmp_path: Path) -> None:
+    path = checkpoint.save_checkpoint(tmp_path, "last", tree(1.0))
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    with pytest.raises(CheckpointError, match="Permission denied"):
-        checkpoint.save_checkpoint(tmp_path, "last", tree())
+    with obeying_permissions():
+        with pytest.raises(CheckpointError, match="Permission denied"):
+            checkpoint.save_checkpoint(tmp_path, "last", tree(2.0))
+        with pytest.raises(CheckpointError, match="could not be deleted: Permission denied"):
+            checkpoint.prune_checkpoints(tmp_path, ["last", "other"], ())
+    tmp_path.chmod(stat.S_IRWXU)
+    assert_equal_bits(checkpoint.load_checkpoint(path, tree()), tree(1.0))
+
+
+def test_what_a_killed_process_left_is_swept_and_no_checkpoint_touched(tmp_path: Path) -> None:
+    """Killed while it wrote tensors, after them, and between the two deletions of a pruning."""
+    path = checkpoint.save_checkpoint(tmp_path, "last", tree(1.0))
+    gone = checkpoint.save_checkpoint(tmp_path, "gone", tree(2.0))
+    gone.unlink()
+    (tmp_path / ".next.0123456789ab.safetensors.123.tmp").write_bytes(b"half")
+    (tmp_path / "next.0123456789ab.safetensors").write_bytes(b"whole, and nothing vouches for it")
+    checkpoint.sweep_checkpoints(tmp_path)
+    assert_equal_bits(checkpoint.load_checkpoint(path, tree()), tree(1.0))
+    assert {file.name.split(".")[0] for file in tmp_path.iterdir()} == {"last"}
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("n_bytes", [0, 5, 100, -1])

@@ -10,7 +10,12 @@ import safetensors.numpy
 from driving import same_bits
 from passline.errors import CheckpointError, ConfigError
 from passline.learn.checkpoint import list_checkpoints
-from passline.learn.curriculum import CurriculumConfig, load_network, updates_by_phase
+from passline.learn.curriculum import (
+    CurriculumConfig,
+    best_checkpoints,
+    load_network,
+    updates_by_phase,
+)
 from passline.sim.layout import DoneReason
 from passline.task.actions import ACTION_NAMES
 from small_training import CONFIG, N_UPDATES, PPO, Recorder, train, two_phases
@@ -60,13 +65,43 @@ def test_a_killed_training_goes_on_to_the_same_bits(
         }
 
 
+def kept(folder: Any) -> list[tuple[str, int]]:
+    return [(info.meta["phase"], info.meta["update"]) for info in list_checkpoints(folder)]
+
+
 def test_every_nth_checkpoint_of_a_phase_outlives_those_that_follow(
     prepared, phases, cut, tmp_path, monkeypatch
 ) -> None:
-    config = dataclasses.replace(CONFIG, checkpoint_every=1, keep_every=2)
+    config = dataclasses.replace(CONFIG, checkpoint_every=1, keep_every=2, evaluations_per_phase=1)
     train(prepared, phases, cut, tmp_path, monkeypatch, Recorder(), config)
-    kept = [(info.meta["phase"], info.meta["update"]) for info in list_checkpoints(tmp_path)]
-    assert kept == [("entry", 2), ("entry", 4), ("manage", 2), ("manage", 3)]
+    assert kept(tmp_path) == [("entry", 2), ("entry", 4), ("manage", 2), ("manage", 3)]
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [
+        ((0.7, 0.2, 0.6, -0.3, -0.5, -0.4), [(1, 0.7), (1, -0.3)]),
+        ((0.1, 0.7, 0.7, 0.1, 0.2, 0.3), [(4, 0.7), (3, 0.3)]),
+    ],
+)
+def test_the_best_checkpoint_of_a_phase_outlives_those_that_follow(
+    scores, best, prepared, phases, cut, tmp_path, monkeypatch
+) -> None:
+    """Looks after updates 1 and 3 of the first phase and 1 and 2 of the second, then the gates.
+
+    Of equals the newest; of checkpoints that were never looked at, none.
+    """
+    config = dataclasses.replace(CONFIG, checkpoint_every=1, keep_every=0)
+    train(prepared, phases, cut, tmp_path, monkeypatch, Recorder(), config, scores)
+    (first, low), (second, high) = best
+    ends = {("entry", 4), ("manage", 3)}
+    assert set(kept(tmp_path)) == {("entry", first), ("manage", second), *ends}
+    found = best_checkpoints(tmp_path)
+    assert [(b.phase, b.step, b.measure, b.value) for b in found] == [
+        ("entry", 256 * first, "trip_r", low),
+        ("manage", 256 * (4 + second), "result", high),
+    ]
+    assert all((tmp_path / f"{b.checkpoint}.toml").is_file() for b in found)
 
 
 def test_the_phases_follow_one_another_with_their_own_share(straight, phases) -> None:

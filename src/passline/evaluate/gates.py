@@ -22,7 +22,7 @@ from passline.task.env import TaskParams
 from passline.task.phases import Gate, Phase
 from passline.task.prepare import Prepared
 
-__all__ = ["GateResult", "look_at_gate", "pass_gates", "trip_r_estimate"]
+__all__ = ["GateResult", "agent_score", "look_at_gate", "pass_gates", "trip_r_estimate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +34,14 @@ class GateResult:
         measure: what was tested.
         estimate: the measure with its 95 % interval.
         above: the lower bound had to lie above this.
+        agent_value: the agent's own part of the measure (see agent_score).
     """
 
     phase: str
     measure: str
     estimate: Estimate
     above: float
+    agent_value: float
 
     @property
     def is_passed(self) -> bool:
@@ -142,10 +144,14 @@ def pass_gates(
         tables.append(table)
         for gate in phase.gate:
             if gate.days == days:
-                found = measure(gate, prepared, episodes, starts, int(params.bracket.unit_mills))
+                unit = int(params.bracket.unit_mills)
                 results.append(
                     GateResult(
-                        phase=phase.name, measure=gate.measure, estimate=found, above=gate.above
+                        phase=phase.name,
+                        measure=gate.measure,
+                        estimate=measure(gate, prepared, episodes, starts, unit),
+                        above=gate.above,
+                        agent_value=agent_score(gate, table, unit),
                     )
                 )
     return results, join_tables(tables)
@@ -162,11 +168,39 @@ def look_at_gate(
     timesteps: int,
     seed: int,
     n: int,
-) -> EvaluationTable:
-    """Plays the agent alone on the episodes of a phase's first gate; arguments as pass_gates."""
+) -> tuple[EvaluationTable, float]:
+    """Plays the agent alone on the episodes of a phase's first gate; arguments as pass_gates.
+
+    Returns:
+        The agent's rows, and its own part of that gate's measure (see agent_score).
+    """
     starts = gate_starts(prepared, split, phase.gate[0].days, n=n, seed=seed)
     label = Label(timesteps=timesteps, phase=phase.name, seed=seed)
-    return judge(prepared, params, greedy, network, starts, label)[0]
+    table = judge(prepared, params, greedy, network, starts, label)[0]
+    return table, agent_score(phase.gate[0], table, int(params.bracket.unit_mills))
+
+
+def agent_score(gate: Gate, table: EvaluationTable, unit_mills: int) -> float:
+    """Returns the agent's own part of a gate's measure; the higher, the better.
+
+    Of `trip_r` and `result` it is the measure itself; of those that set the agent against another
+    policy it is the agent's rate alone: minus the breach rate, or the pass rate. It orders the
+    checkpoints of one phase, which all play the same episodes, and is no test.
+
+    Args:
+        gate: whose measure.
+        table: episodes of that gate; other policies' rows do not count.
+        unit_mills: the allowance.
+    """
+    agent = table.where(policy=AGENT, path="worst")
+    if gate.measure == "trip_r":
+        total = float(np.nansum(agent.mean_r * agent.n_trips))
+        return total / max(int(agent.n_trips.sum()), 1)
+    if gate.measure == "result":
+        return float(agent.result_mills.mean()) / unit_mills
+    if gate.measure == "breach_rate_below_previous":
+        return -float(np.mean(agent.outcome == Outcome.BREACHED))
+    return float(np.mean(agent.is_pass))
 
 
 def measure(

@@ -6,7 +6,7 @@ Every figure of a report can be computed again from it. No pickle is written or 
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ __all__ = [
     "AGENT",
     "EvaluationTable",
     "append_evaluation",
+    "drop_evaluations",
     "encode_table",
     "join_tables",
     "load_evaluations",
@@ -231,6 +232,28 @@ def append_evaluation(path: Path, tables: Sequence[EvaluationTable]) -> Evaluati
     whole = numbered if old is None else join_tables([old, numbered])
     replace_file(path, encode_table(whole))
     return whole
+
+
+def drop_evaluations(
+    path: Path, is_dropped: Callable[[EvaluationTable], NDArray[np.bool_]]
+) -> None:
+    """Takes out of the file, if there is one, the rows that are about to be played again.
+
+    Args:
+        path: an `evaluations.npz`.
+        is_dropped: tells which rows of the table go [n].
+
+    Raises:
+        RunError: the file cannot be read or written.
+    """
+    if not path.exists():
+        return
+    table = load_evaluations(path)
+    gone = is_dropped(table)
+    if gone.all():
+        path.unlink()
+    elif gone.any():
+        replace_file(path, encode_table(table.select(~gone)))
 
 
 def load_evaluations(path: Path) -> EvaluationTable:

@@ -28,6 +28,7 @@ __all__ = [
     "prune_checkpoints",
     "read_checkpoint_info",
     "save_checkpoint",
+    "sweep_checkpoints",
 ]
 
 Tree: TypeAlias = Any
@@ -180,11 +181,32 @@ def prune_checkpoints(directory: Path, names: Sequence[str], keep: Collection[st
             for tensors in _tensor_files(directory, name):
                 tensors.unlink(missing_ok=True)
     except OSError as error:
-        raise CheckpointError(
-            f"{directory}: old checkpoints could not be deleted: {error.strerror or error}. "
-            "Make the directory writable."
-        ) from error
+        raise _cannot_delete(directory, error) from error
     return gone
+
+
+def sweep_checkpoints(directory: Path) -> None:
+    """Deletes what a killed process left of checkpoints it was writing or deleting.
+
+    Nothing that a TOML file names is touched. Only who may write the directory alone may call it.
+
+    Raises:
+        CheckpointError: a file cannot be deleted.
+    """
+    named = {info.tensors for info in list_checkpoints(directory)}
+    left = {*directory.glob(".*.tmp"), *directory.glob("*.safetensors")} - named
+    try:
+        for path in left:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot_delete(directory, error) from error
+
+
+def _cannot_delete(directory: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"{directory}: old checkpoints could not be deleted: {error.strerror or error}. "
+        "Make the directory writable."
+    )
 
 
 def _tensor_files(directory: Path, name: str) -> set[Path]:

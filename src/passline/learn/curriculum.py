@@ -6,7 +6,7 @@ report. A killed training goes on from its last checkpoint to bit-identical weig
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -51,13 +51,17 @@ from passline.task.prepare import OBSERVATION_NAMES, Prepared, phase_params
 from passline.task.reward import REWARD_TERMS
 
 __all__ = [
+    "BestCheckpoint",
     "CurriculumConfig",
     "Progress",
     "Trained",
     "Watcher",
+    "best_checkpoints",
+    "kept_beside_last",
     "load_network",
     "load_policy",
     "train_curriculum",
+    "updates_by_phase",
 ]
 
 
@@ -70,9 +74,10 @@ class CurriculumConfig:
     seed: int = 0
     """Of weights, episodes and draws."""
     checkpoint_every: int = 20
-    """Updates between two checkpoints."""
+    """Updates between two checkpoints; each look at the gate slices leaves one besides."""
     keep_every: int = 10
-    """Of the checkpoints, every n-th is kept beside the last; 0 keeps the last of each phase."""
+    """Of the checkpoints, every n-th is kept beside the last and the best of each phase; 0 keeps
+    these two alone."""
     n_gate_episodes: int = 256
     """Episodes of a gate whose episodes are longer than a session."""
     evaluations_per_phase: int = 3
@@ -89,6 +94,8 @@ class CurriculumConfig:
             value = getattr(self, name)
             if value < 1:
                 raise ConfigError(f"{name} was {value}; it must be at least 1.")
+        if self.keep_every < 0:
+            raise ConfigError(f"keep_every was {self.keep_every}; it must be at least 0.")
 
 
 class Watcher(Protocol):
@@ -326,10 +333,10 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
             phase_steps=n_updates * work.ppo.batch_size,
         )
         work.watcher.on_update(phase, progress, scalars)
-        if cursor.update % work.config.checkpoint_every == 0 or cursor.update == n_updates:
-            _save(work, _Saved(state, saved.previous), cursor)
-        if cursor.update in looks:
-            _look(work, params, state.params, cursor)
+        score = _look(work, params, state.params, cursor) if cursor.update in looks else None
+        is_due = cursor.update % work.config.checkpoint_every == 0 or cursor.update == n_updates
+        if is_due or score is not None:
+            _save(work, _Saved(state, saved.previous), cursor, score)
     return _Saved(state, saved.previous)
 
 
@@ -362,10 +369,13 @@ def look_updates(n_updates: int, n_looks: int) -> set[int]:
     return {round(n_updates * i / n_looks) for i in range(1, n_looks)} - {0, n_updates}
 
 
-def _look(work: _Work, params: TaskParams, policy: network.Params, cursor: _Cursor) -> None:
-    """Plays the agent on the gate slices in the middle of a phase; nothing is decided by it."""
+def _look(work: _Work, params: TaskParams, policy: network.Params, cursor: _Cursor) -> float:
+    """Plays the agent on the gate slices in the middle of a phase; returns how well it did.
+
+    Nothing is decided by it but which checkpoint is kept as the best.
+    """
     phase = work.phases[cursor.phase]
-    table = look_at_gate(
+    table, score = look_at_gate(
         work.prepared,
         params,
         phase,
@@ -377,6 +387,7 @@ def _look(work: _Work, params: TaskParams, policy: network.Params, cursor: _Curs
         n=work.config.n_gate_episodes,
     )
     work.watcher.on_look(table)
+    return score
 
 
 def gate_seed(config: CurriculumConfig, phase: int) -> int:
@@ -401,10 +412,17 @@ def _test_phase(
         n=work.config.n_gate_episodes,
     )
     work.watcher.on_gates(results, table)
+    if results:
+        _save(work, saved, cursor, results[0].agent_value)
     return results
 
 
-def _save(work: _Work, saved: _Saved, cursor: _Cursor) -> None:
+def _save(work: _Work, saved: _Saved, cursor: _Cursor, score: float | None) -> None:
+    """Writes a checkpoint, and deletes those of its phase that need not be kept.
+
+    It follows the look at the gate slices of the same update, so that a training which goes on from
+    it has all looks up to there behind itself.
+    """
     phase, checkpoints = work.phases[cursor.phase], work.checkpoints
     if checkpoints is None:
         return
@@ -417,12 +435,66 @@ def _save(work: _Work, saved: _Saved, cursor: _Cursor) -> None:
         "observation": list(OBSERVATION_NAMES),
         "actions": list(ACTION_NAMES),
     }
+    if score is not None:
+        meta |= {"gate_measure": phase.gate[0].measure, "gate_value": score}
     save_checkpoint(checkpoints, name, saved, meta)
     own = [i for i in list_checkpoints(checkpoints) if i.meta["phase"] == phase.name]
+    prune_checkpoints(checkpoints, [i.path.stem for i in own], kept_beside_last(own, work.config))
+
+
+def kept_beside_last(known: Sequence[CheckpointInfo], config: CurriculumConfig) -> set[str]:
+    """Returns which checkpoints of a phase outlive those that follow: the best, and every n-th."""
     # By update, not by position: those between are gone when the next one is due.
-    each = work.config.checkpoint_every * work.config.keep_every
-    kept = {i.path.stem for i in own if each and i.meta["update"] % each == 0}
-    prune_checkpoints(checkpoints, [i.path.stem for i in own], kept)
+    each = config.checkpoint_every * config.keep_every
+    kept = {i.path.stem for i in known if each and int(i.meta["update"]) % each == 0}
+    return kept | {best.checkpoint for best in _best_by_phase(known)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestCheckpoint:
+    """The checkpoint of a phase whose policy did best on the gate slices.
+
+    Chosen as the highest of several, its value is too good for the policy. The gate, the next phase
+    and the verdict are given the last policy, not this one.
+
+    Attributes:
+        phase: name of the phase.
+        checkpoint: its name.
+        step: training steps over all phases.
+        measure: measure of the phase's first gate.
+        value: the agent's own part of it (see passline.evaluate.gates.agent_score).
+    """
+
+    phase: str
+    checkpoint: str
+    step: int
+    measure: str
+    value: float
+
+
+def best_checkpoints(checkpoints: Path) -> list[BestCheckpoint]:
+    """Returns the best kept checkpoint of each phase that was played on the gate slices, in order.
+
+    Of equals the newest. Test slices have no part in it.
+    """
+    return _best_by_phase(list_checkpoints(checkpoints))
+
+
+def _best_by_phase(known: Sequence[CheckpointInfo]) -> list[BestCheckpoint]:
+    best: dict[str, BestCheckpoint] = {}
+    for info in sorted(known, key=lambda info: int(info.meta["step"])):
+        if "gate_value" not in info.meta:
+            continue
+        found = BestCheckpoint(
+            phase=str(info.meta["phase"]),
+            checkpoint=info.path.stem,
+            step=int(info.meta["step"]),
+            measure=str(info.meta["gate_measure"]),
+            value=float(info.meta["gate_value"]),
+        )
+        if found.phase not in best or found.value >= best[found.phase].value:
+            best[found.phase] = found
+    return list(best.values())
 
 
 def load_network(checkpoints: Path, ppo: PPOConfig) -> tuple[network.Params, dict[str, Any]]:
