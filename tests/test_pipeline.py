@@ -104,11 +104,14 @@ def test_a_run_explains_itself(finished):
     assert manifest["rulebook"]["automation"]["policy"] == "forbidden"
     assert manifest["packages"]["jax"]
     assert manifest["hardware"]["jax_backend"]
-    assert {gate["phase"] for gate in manifest["progress"]["gates"]} == {
-        "entry",
-        "manage",
-        "account",
+    phases = ["entry", "manage", "account"]
+    assert [gate["phase"] for gate in manifest["progress"]["gates"]] == [*phases[:2], *phases[1:]]
+    best = manifest["progress"]["best"]
+    assert [item["phase"] for item in best] == phases
+    kept = {
+        info.path.stem: info.meta for info in list_checkpoints(outcome.run.path / "checkpoints")
     }
+    assert all(kept[item["checkpoint"]]["gate_value"] == item["value"] for item in best)
     assert [run.id for run in list_runs(root)] == [outcome.run.id]
     assert any("gate of phase 'entry'" in line for line in screen.lines)
 

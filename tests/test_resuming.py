@@ -39,7 +39,7 @@ gamma = 0.99
 [phase.reward]
 {reward}
 [phase.rules]
-target = "off"
+{rules}
 [[phase.gate]]
 measure = "{measure}"
 above = 0.0
@@ -49,9 +49,15 @@ name = "window"
 weight = 1.0
 minutes = [240, 1400]
 """
-ROLLOUTS = PHASE.format(name="manage", learner="ppo", reward="equity = 10.0", measure="result")
+ROLLOUTS = PHASE.format(
+    name="manage", learner="ppo", reward="equity = 10.0", measure="result", rules='target = "off"'
+)
 EXACT = PHASE.format(
-    name="entry", learner="full_information", reward="trip_r = 1.0", measure="trip_r"
+    name="entry",
+    learner="full_information",
+    reward="trip_r = 1.0",
+    measure="trip_r",
+    rules='floor = "off"\ntarget = "off"\ndaily_limit = "off"\ntime_limit = "off"',
 )
 BOOK = 'extends = "apex-intraday-50k"\ntime_limit_days = 5\n'
 SETTINGS = (

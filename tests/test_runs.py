@@ -1,5 +1,6 @@
 """Run directories: unique, atomic, locked, found by id, and telling what made them."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -19,8 +20,10 @@ from passline.runs import (
     config_fingerprint,
     create_run,
     list_runs,
+    naming_refusals,
     open_run,
     replace_file,
+    sweep_temporaries,
 )
 
 HOLD_LOCK = """
@@ -167,6 +170,38 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
         replace_file(target, b"new")
     assert target.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_full_disk_leaves_no_empty_run_behind(tmp_path, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match=r"run\.toml: could not be written: No space left"):
+        create_run(tmp_path, "x", manifest())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_half_written_is_swept(tmp_path):
+    (tmp_path / "figures").mkdir()
+    left = [tmp_path / ".run.toml.123-0a1b2c3d", tmp_path / "figures" / ".a-b.png.9-00000000"]
+    kept = [tmp_path / "run.toml", tmp_path / ".gitignore", tmp_path / ".last.toml.12.tmp"]
+    for path in (*left, *kept):
+        path.write_text("x")
+    sweep_temporaries(tmp_path)
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in kept)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
+def test_a_refusal_to_write_names_file_and_remedy_and_other_errors_pass(tmp_path, code):
+    with (
+        pytest.raises(RunError, match=rf"a: could not be written: {os.strerror(code)}.* --resume"),
+        naming_refusals(tmp_path),
+    ):
+        raise OSError(code, os.strerror(code), str(tmp_path / "a"))
+    with pytest.raises(ConnectionError), naming_refusals(tmp_path):
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
 
 
 def test_two_processes_cannot_write_one_run(tmp_path, other_process):

@@ -48,7 +48,7 @@ from passline.market.clock import EPOCH, trade_date
 from passline.market.contracts import find_contract
 from passline.market.load import read_bars
 from passline.market.synthetic import SyntheticMarket, synthesize
-from passline.recording import Recorder, Screen, drop_test_rows, note_stop, resume_point
+from passline.recording import Recorder, Screen, drop_last_test, note_stop, resume_point
 from passline.registry import record_files
 from passline.report.data import load_report_data
 from passline.report.page import write_figures, write_report
@@ -405,7 +405,6 @@ def run_job(job: Job, screen: Screen, *, forced: bool = False) -> Outcome:
         try:
             trained, gates = _train(job, screen, forced=forced)
             screen.say("judging on the held-out test slices")
-            drop_test_rows(job.run, job.split.test, trained.step)
             found = judge_job(job, trained.network, trained.phase, trained.step)
         except KeyboardInterrupt:
             note_stop(job.run, RunStatus.INTERRUPTED, "stopped by the user")
@@ -445,6 +444,7 @@ def _train(job: Job, screen: Screen, *, forced: bool) -> tuple[Trained, list[dic
     resumed = resume_point(job.run, budgets)
     if resumed is not None:
         job.run.record_resume(resumed.step)
+        drop_last_test(job.run, job.phases, job.split, resumed, forced=forced)
     with Recorder(job.run, screen, job.phases, job.split, resumed=resumed) as recorder:
         trained = train_curriculum(
             job.prepared,

@@ -34,7 +34,7 @@ from passline.report.tensorboard import SCALARS_FILE, ScalarWriter, read_scalars
 from passline.runs import Run, RunStatus
 from passline.task.phases import Phase
 
-__all__ = ["Recorder", "ResumePoint", "Screen", "drop_test_rows", "note_stop", "resume_point"]
+__all__ = ["Recorder", "ResumePoint", "Screen", "drop_last_test", "note_stop", "resume_point"]
 
 
 class Screen(Protocol):
@@ -188,12 +188,29 @@ class Recorder:
             self._run.record_progress({"warnings": told})
 
 
-def drop_test_rows(run: Run, slices: Sequence[Slice], step: int) -> None:
-    """Drops the test of a step that is about to be played again, if the run holds it."""
-    drop_evaluations(
-        run.path / EVALUATIONS_FILE,
-        lambda table: _is_on(slices, table) & (table.timesteps == step),
-    )
+def drop_last_test(
+    run: Run, phases: Sequence[Phase], split: Split, resumed: ResumePoint, *, forced: bool
+) -> None:
+    """Drops the test of a training that had ended where it is resumed, and so ends there again.
+
+    It ended there if its last phase was done, or a gate stopped it and stops it once more. Any
+    other test of that step is none that this training will play again, and stays.
+
+    Args:
+        run: its directory.
+        phases: the curriculum.
+        split: the cut of time.
+        resumed: where the training goes on.
+        forced: it goes on past gates that were not passed.
+    """
+    gates = run.manifest.get("progress", {}).get("gates", [])
+    is_stopped = any(g["phase"] == resumed.phase and not g["is_passed"] for g in gates)
+    is_last = resumed.phase == phases[-1].name
+    if resumed.is_phase_end and (is_last or (is_stopped and not forced)):
+        drop_evaluations(
+            run.path / EVALUATIONS_FILE,
+            lambda table: _is_on(split.test, table) & (table.timesteps == resumed.step),
+        )
 
 
 def note_stop(run: Run, status: RunStatus, message: str) -> None:

@@ -263,7 +263,8 @@ def create_run(root: Path, name: str | None, manifest: Mapping[str, Any]) -> Run
             scalars are written as plain values; keys whose value is None are left out.
 
     Raises:
-        RunError: an unknown key, no `config`, or a value that TOML cannot hold.
+        RunError: an unknown key, no `config`, a value that TOML cannot hold, or a disk that cannot
+            be written; then no directory is left.
     """
     unknown = sorted(set(manifest) - set(MANIFEST_KEYS))
     if unknown or "config" not in manifest:
@@ -288,7 +289,12 @@ def create_run(root: Path, name: str | None, manifest: Mapping[str, Any]) -> Run
         "hardware": _hardware() | told.get("hardware", {}),
     }
     run = Run(path, full)
-    run._write(full)
+    try:
+        run._write(full)
+    except RunError:
+        with contextlib.suppress(OSError):
+            path.rmdir()
+        raise
     return run
 
 

@@ -183,13 +183,19 @@ def test_runs_are_listed_with_what_became_of_them(passline, tmp_path):
         rulebook={"id": "topstep-combine-50k"},
         markets=[{"contract": "GC", "bar_s": 60}],
     )
+    best = [
+        {"phase": "entry", "checkpoint": "1-entry-7", "measure": "trip_r", "value": 0.25},
+        {"phase": "manage", "checkpoint": "2-manage-9", "measure": "result", "value": -0.5},
+    ]
     done.update_status(RunStatus.FINISHED, progress={"step": 26_000_000})
     failed = make_run(tmp_path, "bad")
-    failed.update_status(RunStatus.FAILED, message="the disk was full")
+    failed.update_status(RunStatus.FAILED, message="the disk was full", progress={"best": best})
     killed = make_run(tmp_path, "killed")
     broken = make_run(tmp_path, "broken")
     (broken.path / "run.toml").write_text("no toml")
     shown = passline("runs", "--root", tmp_path)
+    text = " ".join(shown.out.split())
+    assert "best of phase 'manage' on the gate slices: checkpoint 2-manage-9, the agent's" in text
     rows = {line.split()[0]: line.split()[1:] for line in shown.out.splitlines() if line.strip()}
     assert rows[done.id] == [
         *("training", "finished", "topstep-combine-50k", "GC", "26,000,000", "steps")

@@ -123,7 +123,7 @@ def _print_notes(found: Sequence[Run], root: Path) -> None:
     """Prints below the table what it has no room for: data, lineage, messages."""
     facts = [*_data_facts(found, root)]
     for run in found:
-        facts += [(run.id, text) for text in _lineage(run, root)]
+        facts += [(run.id, text) for text in (*_lineage(run, root), *_best(run))]
         if message := str(run.manifest.get("message", "")):
             facts.append((run.id, message))
     if facts:
@@ -178,6 +178,16 @@ def _lineage(run: Run, root: Path) -> list[str]:
     if opened:
         lines.append(opened[-1].sentence())
     return [*lines, *_null_test(run)]
+
+
+def _best(run: Run) -> list[str]:
+    """Returns which checkpoint of the last phase did best on the gate slices, in a line."""
+    known = run.manifest.get("progress", {}).get("best", [])
+    return [
+        f"best of phase '{best['phase']}' on the gate slices: checkpoint {best['checkpoint']}, the"
+        f" agent's part of {best['measure']} {best['value']:+.3f}"
+        for best in known[-1:]
+    ]
 
 
 def _run_row(run: Run) -> tuple[str, ...]:
