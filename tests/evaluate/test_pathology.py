@@ -93,6 +93,17 @@ def test_flat_collapse_by_costs_names_the_cost_of_a_round_trip() -> None:
     assert "costs are above the edge; its 2,010 round trips brought -0.330 R" in told
 
 
+def test_a_policy_that_waits_much_or_for_a_moment_has_not_collapsed() -> None:
+    just = flat_collapse(history(actions__hold=np.full(N, 0.9951)))
+    assert just is not None
+    assert "HOLD is 99.5%" in just
+    assert flat_collapse(history(actions__hold=np.full(N, 0.9949))) is None
+    moment = np.r_[np.full(N - 4, 0.9), np.full(4, 1.0)]
+    assert flat_collapse(history(actions__hold=moment)) is None
+    new = {name: values[:9] for name, values in history(actions__hold=np.ones(N)).items()}
+    assert flat_collapse(new) is None
+
+
 def test_flat_collapse_has_other_causes_too() -> None:
     aside = {"actions__hold": np.full(N, 0.999), "account__trip_r": np.full(N, 0.05)}
     died = flat_collapse(history(**aside, done__floor=np.full(N, 0.9)))
@@ -156,6 +167,39 @@ def test_a_course_tells_each_pathology_once_a_phase() -> None:
         assert found[9][0].step == 900
         assert found[9][0].line().startswith(f"warning, phase '{phase}': the policy is frozen")
     assert [warned.phase for warned in course.warned] == ["entry", "manage"]
+
+
+SICK: dict[str, dict[str, object]] = {
+    "entropy_collapse": {"train__entropy_loss": np.full(N, -0.001)},
+    "value_not_learning": {"train__explained_variance": np.zeros(N)},
+    "frozen": {"train__approx_kl": np.full(N, 1e-7)},
+    "flat_collapse": {"actions__hold": np.ones(N)},
+}
+
+
+@pytest.mark.parametrize("kind", CHECKS)
+def test_a_course_tells_each_pathology_and_no_other_as_soon_as_it_can(kind: str) -> None:
+    told = []
+    for i in range(N):
+        row = {name: values[i] for name, values in history(**SICK[kind]).items()}
+        told += Course().on_update("entry", i, row)  # of one update nothing can be said
+    assert told == []
+    course = Course()
+    for i in range(N):
+        row = {name: values[i] for name, values in history(**SICK[kind]).items()}
+        told += course.on_update("entry", i, row)
+    (warned,) = told
+    patience = 20 if kind == "value_not_learning" else 10
+    assert (warned.kind, warned.phase, warned.step) == (kind, "entry", patience - 1)
+
+
+def test_a_healthy_course_is_told_nothing() -> None:
+    course = Course()
+    for i in range(N):
+        row = {name: values[i] for name, values in history().items()}
+        assert course.on_update("entry", i, row) == []
+    days = np.arange(40) // 2
+    assert course.on_look("entry", N, 2.0 + days / 100, days) == []
 
 
 def test_a_course_sets_looks_against_the_training_of_its_phase() -> None:
