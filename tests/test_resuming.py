@@ -288,5 +288,5 @@ def kind_of(change: str) -> str:
     word, _, name = change.partition(" ")
     known = ("safetensors", "run.toml", "run.lock", "evaluations", "scalars", "tfevents", "toml")
     found = [part for part in known if part in name]
-    ending = name.lstrip(".").split(".")[-1].split("-")[0]
-    return f"{word} {found[0] if found else 'directory' if '.' not in name else ending or name}"
+    parts = name.lstrip(".").split(".")
+    return f"{word} {found[0] if found else 'directory' if len(parts) < 2 else parts[1]}"
