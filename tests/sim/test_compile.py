@@ -162,6 +162,25 @@ def test_next_day_looks_beyond_the_settled_day() -> None:
     assert tape.next_day[-1] == NEVER
 
 
+def test_the_last_day_may_be_one_bar_long() -> None:
+    bars = bars_of(
+        ("2024-01-08 16:00", "2024-01-08 17:00"), ("2024-01-08 18:00", "2024-01-08 18:01")
+    )
+    tape = compile_tape(bars, book(AT_1659)).tape
+    settled = np.flatnonzero((tape.flags & BarFlag.DAY_CLOSE) != 0)[0]
+    assert str(tape.next_day[settled].astype("datetime64[D]")) == "2024-01-09"
+
+
+def test_the_first_session_may_be_one_bar_long() -> None:
+    bars = bars_of(
+        ("2024-01-05 16:30", "2024-01-05 16:31"), ("2024-01-07 18:00", "2024-01-07 19:00")
+    )
+    compiled = compile_tape(bars, book(AT_1659))
+    assert where(compiled, BarFlag.TRADABLE).all()
+    assert str(compiled.tape.day[0].astype("datetime64[D]")) == "2024-01-05"
+    assert compiled.minutes_to_flat[0] == 28
+
+
 @pytest.mark.parametrize(
     ("spans", "utc"),
     [

@@ -187,11 +187,13 @@ def close_bar(account: Account, terms: Terms, rules: Rules, flags: Array, close:
 
 
 def trail_stop(state: State, close: Array) -> State:
-    """Ratchets trailing stops at the close; the new stop is first tested in the next bar."""
+    """Ratchets trailing stops at the close; the new stop is first tested in the next bar.
+
+    A position that trails has a stop: without one the order is refused.
+    """
     side = jnp.sign(state.qty)
     stop = close - side * state.trail_ticks
-    is_tighter = (state.stop == NO_PRICE) | (side * (stop - state.stop) > 0)
-    moves = state.is_trailing & (state.qty != 0) & is_tighter
+    moves = state.is_trailing & (state.qty != 0) & (side * (stop - state.stop) > 0)
     return state._replace(stop=jnp.where(moves, stop, state.stop))
 
 
