@@ -151,7 +151,9 @@ def entry_oracle(world: World, params: Any, starts: Starts) -> dict[str, Any]:
 def measure_entry(world: World) -> dict[str, Any]:
     """Held-out reward a session of phase 1, along the training, for both learners."""
     phase = world.phases[0]
-    params = phase_params(world.prepared, phase, world.cut.train)
+    params = phase_params(
+        world.prepared, dataclasses.replace(phase, reward={"trip_r": 1.0}), world.cut.train
+    )
     starts = day_starts(world.prepared, world.cut.gate)
     play(params, agent(fresh_network(0)), starts)
     row: dict[str, Any] = {"oracle": entry_oracle(world, params, starts)}
@@ -161,8 +163,9 @@ def measure_entry(world: World) -> dict[str, Any]:
     return row
 
 
-def entry_curve(world: World, phase: Phase, params: Any, starts: Starts) -> list[dict[str, Any]]:
+def entry_curve(world: World, phase: Phase, judged: Any, starts: Starts) -> list[dict[str, Any]]:
     """Trains phase 1 from nothing; seconds count training and compilation, not the looks."""
+    params = phase_params(world.prepared, phase, world.cut.train)
     ppo, n = world.config.ppo, N_UPDATES[phase.learner]
     began = time.perf_counter()
     key = jax.random.key(world.seed)
@@ -176,7 +179,7 @@ def entry_curve(world: World, phase: Phase, params: Any, starts: Starts) -> list
         if number % LOOK_EVERY == 0 or number < LOOK_EVERY:
             jax.block_until_ready(state.params)
             seconds += time.perf_counter() - began
-            held = play(params, agent(state.params), starts)
+            held = play(judged, agent(state.params), starts)
             points.append(
                 {"steps": number * ppo.batch_size, "seconds": round(seconds, 2)}
                 | interval(mean_interval(held.reward, starts.day))

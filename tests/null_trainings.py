@@ -4,9 +4,9 @@ What is trained and played is the program's own (prepare, environment, update, g
 the curriculum around it is cut down to one forced phase, and the 1 + N markets of a test are one
 batch. The statistic is the mean net result of a test session, in allowances.
 
-    python tests/null_trainings.py bar_flip 0.0 0 50    # kind, strength, seeds [0, 50)
+    python tests/null_trainings.py bar_flip 0.0 0 50 kept   # kind, strength, seeds [0, 50), folder
 
-prints a p-value a market, for running the proof in pieces.
+keeps what the folder does not hold yet, a file a null test, for running the proof in pieces.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import date
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,7 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from passline.evaluate.judge import begin_at
-from passline.evaluate.null_test import p_value
 from passline.evaluate.slices import SliceConfig, Starts, day_starts, split
 from passline.learn import network
 from passline.learn.ppo import PPOConfig, init_train_state, make_hyper, make_update
@@ -54,11 +54,16 @@ PPO = PPOConfig(
 )
 PHASE = dataclasses.replace(
     load_phases()[0],
+    reward={"trip_r": 1.0},
     mix=(Component(name="window", weight=1.0, minutes=(240, 1_400)),),
 )
-"""The phase of entries, its episodes windows of a day: no floor, no target, one bracket."""
+"""The phase of entries, paid the plain result, its episodes windows of a day: no floor, no target,
+one bracket."""
 SLICES = SliceConfig(test_days=60, gate_days=1, embargo_days=3)
 N_TEST_DAYS, N_TEST_BARS = 40, 96
+TASK = TaskConfig(target_r=1.0)
+"""Targets as near as stops: positions end by the bracket alone here, and a pull back to the VWAP
+seldom reaches three times the stop, the less the stronger it is."""
 
 
 def tape(seed: int, strength: float) -> Bars:
@@ -91,7 +96,7 @@ def play(params: TaskParams, policy: network.Params, begun: EnvState) -> jax.Arr
 
 
 def results(markets: Sequence[Prepared], seed: int) -> np.ndarray:
-    """Trains on each market and returns its statistic [M]."""
+    """Trains on each market and returns its test sessions' net results, in allowances [M, n]."""
     reset, update, play_all = compiled()
     cuts = [split(market, SLICES) for market in markets]
     params = [phase_params(m, PHASE, c.train) for m, c in zip(markets, cuts, strict=True)]
@@ -111,7 +116,7 @@ def results(markets: Sequence[Prepared], seed: int) -> np.ndarray:
     ]
     played = play_all(stacked, state.params, jax.tree.map(lambda *x: jnp.stack(x), *begun))
     allowance = float(params[0].bracket.unit_mills)
-    return np.asarray(played, np.float64).mean(axis=1) / allowance
+    return np.asarray(played, np.float64) / allowance
 
 
 def first_days(starts: Starts) -> Starts:
@@ -120,18 +125,25 @@ def first_days(starts: Starts) -> Starts:
     return Starts(**{name: getattr(starts, name)[:N_TEST_DAYS] for name in fields})
 
 
-def null_tests(kind: str, strength: float, seeds: range) -> Iterator[tuple[int, float, np.ndarray]]:
-    """Yields (seed of the market, p, all 1 + N results) of one null test a seed."""
+def null_tests(kind: str, strength: float, seeds: range) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (seed of the market, its 1 + N markets' session results [1 + N, n]), one a seed."""
     book = load_rulebook("apex-intraday-50k")
     for seed in seeds:
-        actual = prepare([tape(seed, strength)], book, TaskConfig())
+        actual = prepare([tape(seed, strength)], book, TASK)
         nulls = [null_market(kind, actual, seed=seed, draw=draw) for draw in range(N_NULLS)]
-        found = results([actual, *nulls], seed=0)
-        yield seed, p_value(float(found[0]), found[1:]), found
+        yield seed, results([actual, *nulls], seed=0)
+
+
+def kept(folder: Path, seed: int) -> Path:
+    """Returns where the null test of a seed is kept; a folder is for one kind and strength."""
+    return folder / f"{seed}.npy"
 
 
 if __name__ == "__main__":
     asked, planted = sys.argv[1], float(sys.argv[2])
     assert asked in NULL_KINDS
-    for number, p, found in null_tests(asked, planted, range(int(sys.argv[3]), int(sys.argv[4]))):
-        print(asked, planted, number, p, *(f"{x:.6f}" for x in found), flush=True)
+    folder = Path(sys.argv[5])
+    todo = [n for n in range(int(sys.argv[3]), int(sys.argv[4])) if not kept(folder, n).exists()]
+    for number in todo:
+        for _, found in null_tests(asked, planted, range(number, number + 1)):
+            np.save(kept(folder, number), found)

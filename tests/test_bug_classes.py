@@ -24,7 +24,7 @@ from passline.evaluate.rollout import play_episodes
 from passline.evaluate.slices import day_starts
 from passline.learn import network
 from passline.learn.checkpoint import read_checkpoint_info
-from passline.learn.curriculum import load_network, load_policy
+from passline.learn.curriculum import OPENED_BELOW, load_network, load_policy
 from passline.learn.ppo import make_hyper
 from passline.learn.rollout import Steps, estimate
 from passline.market.contracts import find_contract
@@ -44,8 +44,10 @@ from passline.sim.layout import (
     TrailKind,
 )
 from passline.sim.step import start
+from passline.task.actions import Bracket, stand_ins
 from passline.task.env import begin
 from passline.task.features import compute_features
+from passline.task.phases import allowed_actions
 from passline.task.reward import RewardWeights, reward_terms
 from single_bars import ALLOWANCE, HOLD, SIDE, SLIP, START, TICK, USUAL, Step, order, rules_of, walk
 from small_training import PPO, Recorder, train
@@ -98,9 +100,13 @@ def reward_of(before: Step | None, step: Step, weights: RewardWeights) -> float:
         lanes.state if before is None else jax.tree.map(lambda x: jnp.asarray([x]), before.state)
     )
     state = state._replace(outcome=jnp.zeros(1, jnp.int32))
+    bracket = Bracket(
+        stop_atr=1.0, target_r=1.0, risk_permille=np.array([25, 50, 100], np.int32),
+        unit_mills=jnp.int32(ALLOWANCE),
+    )  # fmt: skip
     terms = reward_terms(
         rules, state, lanes.state, lanes.events,
-        equity_before=jnp.asarray([equity]), unit_mills=jnp.int32(ALLOWANCE),
+        equity_before=jnp.asarray([equity]), bracket=bracket,
     )  # fmt: skip
     return float(sum(w * t[0] for w, t in zip(weights, terms, strict=True)))
 
@@ -113,7 +119,7 @@ def test_01_every_kind_of_exit_is_paid_and_a_winning_trip_above_zero(reason: Fil
     steps = walk(bars, orders, rules_of(**({} if is_late else more)), flags=flags)
     at = next(i for i, s in enumerate(steps) if s.events.exit_qty)
     assert steps[at].events.exit_reason == reason
-    paid = reward_of(steps[at - 1] if at else None, steps[at], RewardWeights(1.0, 0.0, 0.0, 0.0))
+    paid = reward_of(steps[at - 1] if at else None, steps[at], RewardWeights(1.0, *[0.0] * 4))
     net = steps[at].state.balance - START
     assert paid == pytest.approx(net / steps[at].events.trip_risk)
     is_win = reason not in (FillReason.STOP, FillReason.FLOOR, FillReason.DAILY_LIMIT)
@@ -422,7 +428,7 @@ def test_23_a_policy_is_bound_to_the_inputs_it_was_trained_on(trained, monkeypat
         load_network(folder, PPO)
 
 
-def test_24_the_next_phase_takes_over_the_weights_and_learns_on(trained) -> None:
+def test_24_the_next_phase_takes_over_the_weights_and_learns_on(trained, phases) -> None:
     whole, _, recorder, folder = trained
     kl = [scalars["train/approx_kl"] for _, _, scalars in recorder.scalars]
     assert all(abs(value) > 0 for value in kl)
@@ -430,7 +436,9 @@ def test_24_the_next_phase_takes_over_the_weights_and_learns_on(trained) -> None
     after_entry = load_policy(read_checkpoint_info(first), PPO)
     last = sorted(folder.glob("2-manage-*.toml"))[-1]
     stored = safetensors.numpy.load_file(read_checkpoint_info(last).tensors)
-    for net, layers in after_entry.items():
+    entry, manage = (allowed_actions(phases[name]) for name in ("entry", "manage"))
+    carried = network.open_actions(after_entry, stand_ins(entry, manage), OPENED_BELOW)
+    for net, layers in carried.items():
         for name, value in layers.items():
             assert stored[f"previous/{net}/{name}"].tobytes() == np.asarray(value).tobytes()
     assert not same_bits(after_entry, whole.network)

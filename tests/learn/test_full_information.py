@@ -11,6 +11,7 @@ import pytest
 from passline.errors import ConfigError
 from passline.learn import network
 from passline.learn.full_information import (
+    UNSEEN,
     backward_values,
     cut_stretches,
     make_exact_update,
@@ -139,3 +140,16 @@ def test_the_untouched_parts_of_the_network_stay(prepared, phases, cut, stretche
     moved = np.asarray(after["actor"]["w2"]) != np.asarray(before["actor"]["w2"])
     assert not moved[forbidden].any()
     assert moved[0].any()
+
+
+def test_nothing_is_learned_about_inputs_that_tell_accounts_apart(
+    prepared, phases, cut, stretches
+) -> None:
+    before = network.init_params(
+        jax.random.split(jax.random.key(0), 2)[0], len(OBSERVATION_NAMES), N_ACTIONS, (16, 16)
+    )
+    after, _, _ = learned(prepared, phases["entry"], cut, stretches, 2)
+    moved = np.asarray(after["actor"]["w0"] != before["actor"]["w0"]).any(axis=0)
+    assert not moved[list(UNSEEN)].any()
+    assert moved[OBSERVATION_NAMES.index("cost_r")]
+    assert {OBSERVATION_NAMES[i] for i in UNSEEN} >= {"cushion", "to_target", "is_flat"}

@@ -201,3 +201,28 @@ def test_draws_follow_the_probabilities() -> None:
 def test_packed_masks_come_back() -> None:
     mask = jax.random.bernoulli(jax.random.key(0), 0.5, (100, 32))
     assert jnp.all(network.unpack_mask_t(network.pack_mask(mask), 32) == mask.T)
+
+
+def test_opened_actions_begin_below_their_stand_ins_and_the_greedy_policy_stays(
+    params: network.Params,
+) -> None:
+    obs, _ = lanes(8)
+    opened = network.open_actions(params, {1: 0, 4: 3}, 5.0)
+    before, after = (np.asarray(network.policy_logits(p, obs)) for p in (params, opened))
+    np.testing.assert_array_equal(after[:, [0, 2, 3]], before[:, [0, 2, 3]])
+    np.testing.assert_allclose(after[:, [1, 4]], before[:, [0, 3]] - 5.0, atol=1e-5)
+    known = jnp.asarray(np.isin(np.arange(A), [0, 2, 3]))[None].repeat(L, 0)
+    chosen = network.act_greedy(params, obs, known)
+    is_new = jnp.asarray(np.isin(np.arange(A), [0, 1, 2, 3, 4]))[None].repeat(L, 0)
+    np.testing.assert_array_equal(network.act_greedy(opened, obs, is_new), chosen)
+    for name, value in params["critic"].items():
+        assert value is opened["critic"][name]
+
+
+def test_an_actor_without_an_input_does_not_see_it(params: network.Params) -> None:
+    obs, _ = lanes(9)
+    blind = network.without_inputs(params, (0, 2))
+    other = obs.at[:, jnp.asarray([0, 2])].add(3.0)
+    same = network.policy_logits(blind, obs)
+    np.testing.assert_array_equal(network.policy_logits(blind, other), same)
+    assert not np.array_equal(network.policy_logits(blind, obs.at[:, 1].add(3.0)), same)

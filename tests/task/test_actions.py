@@ -23,8 +23,10 @@ from passline.task.actions import (
     distances,
     order_of,
     sizes,
+    stand_ins,
 )
 from passline.task.env import facts_at
+from passline.task.phases import allowed_actions
 
 N_STATES = 30 * N_LANES
 
@@ -159,3 +161,18 @@ def test_sizes_are_what_their_share_of_the_allowance_may_lose() -> None:
     """50, 100 and 200 USD over 10 ticks of 2.50 are 2, 4 and 8 contracts; at least one always."""
     contracts = sizes(bracket_of(), jnp.asarray([10, 100]), jnp.asarray([2_500, 2_500]))
     assert contracts.T.tolist() == [[2, 4, 8], [1, 1, 1]]
+
+
+def test_newly_allowed_actions_stand_next_to_the_nearest_known_one(phases) -> None:
+    entry, manage, account = (allowed_actions(phases[n]) for n in ("entry", "manage", "account"))
+
+    def named(before, after) -> dict[str, str]:
+        found = stand_ins(before, after)
+        return {ACTION_NAMES[new]: ACTION_NAMES[old] for new, old in found.items()}
+
+    managing = ("close", "breakeven", "trail_on", "trail_off")
+    assert named(entry, manage) == dict.fromkeys(managing, "hold")
+    assert named(manage, account) == {
+        f"{side}_{size}": f"{side}_1" for side in ("long", "short") for size in (2, 3)
+    }
+    assert named(account, entry) == {}

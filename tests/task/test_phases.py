@@ -43,14 +43,14 @@ def test_the_built_in_curriculum_is_entry_manage_account() -> None:
         ("sizes = [1]", "sizes = [0]", "sizes was [0]; allowed: 1 to 3"),
         ("sizes = [1]", "sizes = []", "sizes was []; allowed: 1 to 3"),
         ("sizes = [1]", "sizes = [4]", "sizes was [4]; allowed: 1 to 3"),
-        ("budget_share = 0.30", "budget_share = 0", "budget_share was 0; it must be above 0"),
-        ("budget_share = 0.30", "", "missing keys ['budget_share']"),
-        ("budget_share = 0.30", 'budget_share = "x"', "'>' not supported"),
+        ("budget_share = 0.45", "budget_share = 0", "budget_share was 0; it must be above 0"),
+        ("budget_share = 0.45", "", "missing keys ['budget_share']"),
+        ("budget_share = 0.45", 'budget_share = "x"', "'>' not supported"),
         ("gamma = 0.995\n", "gamma = 1.5\n", "gamma was 1.5; allowed: above 0 to 1"),
         ("gamma = 0.995\n", "gamma = 0.995\nlr = 1\n", "unknown keys ['lr']"),
         ("entropy = [0.01, 0.001]", "entropy = [0.01]", "entropy was [0.01]; it needs two"),
         ("entropy = [0.01, 0.001]", "entropy = [0.01, -1.0]", "entropy was [0.01, -1.0]"),
-        ("trip_r = 1.0", "sharpe = 1.0", "reward: unknown sharpe. Known: breach, equity"),
+        ("trip_utility = 1.0", "sharpe = 1.0", "reward: unknown sharpe. Known: breach, equity"),
         ('floor = "off"', 'ceiling = "off"', "rules: unknown ceiling. Known: daily_limit"),
         ('floor = "off"', 'floor = "half"', "rules.floor: unknown half. Known: off"),
         ('late_flat = "record"', 'late_flat = "off"', "rules.late_flat: unknown off. Known: fail"),
@@ -149,11 +149,11 @@ def test_late_flat_may_be_made_strict(phases: dict[str, Phase]) -> None:
 def test_weights_are_those_of_the_row(phases: dict[str, Phase]) -> None:
     weights = {name: tuple(map(float, reward_weights(p))) for name, p in phases.items()}
     assert weights == {
-        "entry": (1.0, 0.0, 0.0, 0.0),
-        "manage": (0.0, 10.0, 1.0, 0.0),
-        "account": (0.0, 0.0, 0.0, 10.0),
+        "entry": (0.0, 1.0, 0.0, 0.0, 0.0),
+        "manage": (0.0, 0.0, 10.0, 1.0, 0.0),
+        "account": (0.0, 0.0, 0.0, 0.0, 10.0),
     }
 
 
 def test_steps_are_shared_out(phases: dict[str, Phase]) -> None:
-    assert budget_steps(tuple(phases.values()), 1_000) == [300, 300, 400]
+    assert budget_steps(tuple(phases.values()), 1_000) == [450, 200, 350]

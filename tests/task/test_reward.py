@@ -13,10 +13,10 @@ from passline.sim.layout import NEVER, DoneReason, OrderKind, Outcome, TargetTes
 from passline.sim.step import start
 from passline.task.actions import action_index
 from passline.task.env import begin
-from passline.task.reward import REWARD_TERMS, RewardWeights, potential
+from passline.task.reward import REWARD_TERMS, RUIN, RewardWeights, potential, trip_utility
 
 N_STEPS = 400
-TERMS_OF = {"entry": ("trip_r",), "manage": ("equity", "breach"), "account": ("potential",)}
+TERMS_OF = {"entry": ("trip_utility",), "manage": ("equity", "breach"), "account": ("potential",)}
 
 
 def tight(params: Any) -> Any:
@@ -57,7 +57,7 @@ def test_every_term_of_a_phase_fires_and_their_sum_is_the_reward(
     assert (reward != 0).sum() > 50
 
 
-def test_a_round_trip_is_paid_its_net_result_once_in_units_of_its_risk(
+def test_a_round_trip_is_paid_the_utility_of_its_net_result_once(
     prepared, phases, params_of, env_reset, env_step, env_observe
 ) -> None:
     """Every exit there is pays: what won after costs above 0, what lost below."""
@@ -75,8 +75,8 @@ def test_a_round_trip_is_paid_its_net_result_once_in_units_of_its_risk(
         wins += int(s.info.n_wins.sum())
         goes_on = ended & ~s.is_terminated & ~s.is_truncated & (before.qty != 0)
         net = s.after.sim.balance - before.trip_balance
-        expected = net / np.maximum(before.trip_risk, 1)
-        np.testing.assert_allclose(s.reward[goes_on], expected[goes_on], rtol=1e-5)
+        expected = trip_utility(params.bracket, net / np.maximum(before.trip_risk, 1))
+        np.testing.assert_allclose(s.reward[goes_on], np.asarray(expected)[goes_on], rtol=1e-5)
     assert n_won == wins > 20
     assert n_lost > 20
     assert held > 500
@@ -138,6 +138,32 @@ def test_the_potential_is_the_way_from_floor_to_target(prepared, phases, params_
     assert found[1] == pytest.approx(2.5 / 4)
 
 
+def test_bets_without_utility_ruin_no_more_often_than_said(prepared) -> None:
+    """Gambler's ruin: bets of -1 or +2 R whose utility is 0 lose an allowance with at most RUIN."""
+    bracket = prepared.base.bracket
+    loss, win = (float(trip_utility(bracket, jnp.float32(r))) for r in (-1.0, 2.0))
+    chance = -loss / (win - loss)
+    assert 1 / 3 < chance < 0.37
+    stakes = round(1000 / int(bracket.risk_permille[0]))
+    levels = np.arange(stakes * 40)
+    ruin = np.where(levels <= 0, 1.0, 0.0)
+    up = np.minimum(levels + 2, len(levels) - 1)
+    for _ in range(60_000):
+        ruin[1:-1] = (chance * ruin[up] + (1 - chance) * ruin[levels - 1])[1:-1]
+    assert RUIN * 0.9 < ruin[stakes] <= RUIN * 1.001
+
+
+def test_the_utility_of_small_results_is_the_result(prepared) -> None:
+    r = jnp.asarray([-500.0, -1.0, 0.0, 0.01, 1.0, 3.0, 1e6])
+    found = np.asarray(trip_utility(prepared.base.bracket, r))
+    assert np.isfinite(found).all()
+    assert (np.diff(found) > 0).all()
+    assert found[2] == 0.0
+    assert found[3] == pytest.approx(0.01, rel=1e-3)
+    assert found[1] < -1.0
+    assert found[4] < 1.0
+
+
 def test_weights_multiply_terms(prepared, phases, params_of, env_step, env_observe) -> None:
     """One scripted position under four weightings: the rewards are those of the terms."""
     base = params_of(prepared, phases["manage"])
@@ -155,8 +181,9 @@ def test_weights_multiply_terms(prepared, phases, params_of, env_step, env_obser
         params = base._replace(weights=RewardWeights(*(jnp.float32(w) for w in weights)))
         return np.stack([s.reward for s in drive(env_step, env_observe, params, lanes, script, 60)])
 
-    single = [total(*row) for row in np.eye(4)]
+    single = [total(*row) for row in np.eye(5)]
     assert all((part != 0).any() for i, part in enumerate(single) if REWARD_TERMS[i] != "breach")
-    mixed = total(0.5, -2.0, 3.0, 4.0)
-    expected = 0.5 * single[0] - 2.0 * single[1] + 3.0 * single[2] + 4.0 * single[3]
+    weights = (0.5, 1.5, -2.0, 3.0, 4.0)
+    mixed = total(*weights)
+    expected = sum(w * part for w, part in zip(weights, single, strict=True))
     np.testing.assert_allclose(mixed, expected, rtol=1e-4, atol=1e-5)

@@ -257,7 +257,7 @@ def _step(params: TaskParams, agent: Agent, env: EnvState) -> tuple[EnvState, St
         after,
         events,
         equity_before=equity_before,
-        unit_mills=params.bracket.unit_mills,
+        bracket=params.bracket,
     )
     step = Steps(
         obs=obs,

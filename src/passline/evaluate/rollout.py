@@ -244,7 +244,7 @@ def _advance(
         after,
         events,
         equity_before=mark_to_close(params.tape, params.markets, before),
-        unit_mills=params.bracket.unit_mills,
+        bracket=params.bracket,
     )
     reward = total_reward(params.weights, terms)
     running = _count(play.running, before, after, events, reward, action, mask, is_invalid)

@@ -29,7 +29,7 @@ from passline.learn.checkpoint import (
     prune_checkpoints,
     save_checkpoint,
 )
-from passline.learn.full_information import Learner, cut_stretches, make_exact_update
+from passline.learn.full_information import UNSEEN, Learner, cut_stretches, make_exact_update
 from passline.learn.ppo import (
     Hyper,
     Metrics,
@@ -44,9 +44,9 @@ from passline.learn.ppo import (
 from passline.sim.jit import sim_jit
 from passline.sim.layout import DoneReason
 from passline.task import env
-from passline.task.actions import ACTION_NAMES, N_ACTIONS
+from passline.task.actions import ACTION_NAMES, N_ACTIONS, stand_ins
 from passline.task.env import TaskParams
-from passline.task.phases import Phase, budget_steps
+from passline.task.phases import Phase, allowed_actions, budget_steps
 from passline.task.prepare import OBSERVATION_NAMES, Prepared, phase_params
 from passline.task.reward import REWARD_TERMS
 
@@ -63,6 +63,10 @@ __all__ = [
     "train_curriculum",
     "updates_by_phase",
 ]
+
+
+OPENED_BELOW = 5.0
+"""How far the logit of a newly allowed action begins below that of its stand-in, nats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,12 +305,25 @@ def _start_or_resume(work: _Work) -> tuple[_Saved, _Cursor]:
 
 
 def _enter_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor) -> _Saved:
-    """Carries the weights into a phase that has not begun, with lanes of its own."""
-    if cursor.update > 0 or cursor.phase == 0:
+    """Carries the weights into a phase that has not begun, with lanes of its own.
+
+    The greedy policy acts in it as it did in the one before: what is newly allowed begins
+    unlikely.
+    """
+    if cursor.update > 0:
         return saved
+    phase = work.phases[cursor.phase]
+    if cursor.phase == 0:
+        if phase.learner != "full_information" or work.base is not None:
+            return saved
+        blind = network.without_inputs(saved.state.params, UNSEEN)
+        return _Saved(saved.state._replace(params=blind), _copy(blind))
+    before = work.phases[cursor.phase - 1]
+    opened = stand_ins(allowed_actions(before), allowed_actions(phase))
+    carried = network.open_actions(saved.state.params, opened, OPENED_BELOW)
     key = jax.random.fold_in(jax.random.key(work.config.seed), 1000 + cursor.phase)
     lanes = _reset()(params, key, work.ppo.n_lanes)
-    return _Saved(next_phase_state(saved.state, lanes), _copy(saved.state.params))
+    return _Saved(next_phase_state(saved.state._replace(params=carried), lanes), _copy(carried))
 
 
 def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor) -> _Saved:

@@ -25,15 +25,30 @@ from passline.sim.jit import sim_jit
 from passline.sim.layout import AnyArray, BarFlag
 from passline.sim.step import start
 from passline.task import env
+from passline.task.account import ACCOUNT_FEATURES, BAR_FEATURES
 from passline.task.actions import N_ACTIONS
 from passline.task.env import TaskParams
 from passline.task.outcomes import Outcomes, entry_outcomes
+from passline.task.prepare import OBSERVATION_NAMES
+from passline.task.reward import trip_utility
 
-__all__ = ["Learner", "Stretches", "backward_values", "cut_stretches", "make_exact_update"]
+__all__ = [
+    "UNSEEN",
+    "Learner",
+    "Stretches",
+    "backward_values",
+    "cut_stretches",
+    "make_exact_update",
+]
 
 MAX_BARS = 1536
 """Longest stretch; a longer session is cut, and what lies beyond the cut counts as nothing."""
 HOLD = 0
+UNSEEN = tuple(
+    OBSERVATION_NAMES.index(name) for name in ACCOUNT_FEATURES if name not in BAR_FEATURES
+)
+"""Inputs that tell accounts apart. All that is learned from here is a fresh one, so that nothing
+may be learned about them."""
 
 I32 = NDArray[np.int32]
 Learner = Callable[[TrainState, Hyper], tuple[TrainState, Metrics]]
@@ -214,10 +229,12 @@ def _draw(params: TaskParams, on: Stretches, key: Array, n_steps: int, n_lanes: 
     flat = bars.reshape(-1)
     account = start(params.tape, params.markets, params.rules, flat, params.market[flat])
     obs, mask = env.observe(params, env.begin(params, account, flat))
+    net_r = jnp.moveaxis(on.outcomes.net_r[:, bars], 0, 2)
     return Drawn(
         obs=obs.reshape(n_steps, n_lanes, -1),
         mask_bits=network.pack_mask(mask).reshape(n_steps, n_lanes),
-        reward=params.weights.trip_r * jnp.moveaxis(on.outcomes.net_r[:, bars], 0, 2),
+        reward=params.weights.trip_r * net_r
+        + params.weights.trip_utility * trip_utility(params.bracket, net_r),
         n_ahead=jnp.moveaxis(on.outcomes.exit_bar[:, bars], 0, 2) - bars[:, :, None],
         is_real=is_real,
     )
@@ -247,6 +264,7 @@ def _learn(
         weights, moments = carry
         part = _every(rows, config.n_minibatches, number)
         grads, terms = jax.grad(_loss, has_aux=True)(weights, part, entries, hyper, bonus)
+        grads = network.without_inputs(grads, UNSEEN)
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
         scale = jnp.minimum(1.0, hyper.max_grad_norm / (norm + 1e-6))
         steps, moved = make_optimizer().update(jax.tree.map(lambda g: g * scale, grads), moments)

@@ -9,6 +9,7 @@ Nothing here draws rewards or steps an environment.
 import functools
 import itertools
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -27,11 +28,13 @@ __all__ = [
     "evaluate_actions",
     "init_params",
     "masked_log_softmax_t",
+    "open_actions",
     "pack_mask",
     "policy_logits",
     "sample_t",
     "take_action_t",
     "unpack_mask_t",
+    "without_inputs",
 ]
 
 Params: TypeAlias = dict[str, dict[str, jax.Array]]
@@ -92,6 +95,38 @@ def _orthonormal(drawn: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """
     q, r = np.linalg.qr(drawn)
     return q * np.sign(np.diagonal(r))
+
+
+def without_inputs(params: Params, inputs: Sequence[int]) -> Params:
+    """Sets the actor's weights of some inputs to 0: its logits do not depend on them.
+
+    Args:
+        params: parameters, or gradients of their shape.
+        inputs: columns of the observation.
+    """
+    actor = params["actor"]
+    first = actor["w0"].at[:, jnp.asarray(inputs, jnp.int32)].set(0.0)
+    return {**params, "actor": {**actor, "w0": first}}
+
+
+def open_actions(params: Params, stand_ins: Mapping[int, int], below: float) -> Params:
+    """Gives actions that become legal the logit of another one, less `below`, in every state.
+
+    Until it learns otherwise, the greedy policy then acts as before, and a sampled one seldom
+    tries what is new.
+
+    Args:
+        params: network parameters.
+        stand_ins: of each action to open, the action whose logit it takes.
+        below: distance of the two logits, nats.
+    """
+    actor = dict(params["actor"])
+    last = len(actor) // 2 - 1
+    weights, biases = actor[f"w{last}"], actor[f"b{last}"]
+    for action, other in stand_ins.items():
+        weights = weights.at[action].set(weights[other])
+        biases = biases.at[action].set(biases[other] - below)
+    return {**params, "actor": actor | {f"w{last}": weights, f"b{last}": biases}}
 
 
 def policy_logits(params: Params, obs: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ from jax import Array
 from passline.sim.layout import NEVER, NO_PRICE, BarFlag, LimitKind, Markets, Rules, State
 from passline.task.actions import Bracket, distances, sizes
 
-__all__ = ["ACCOUNT_FEATURES", "BarFacts", "account_features"]
+__all__ = ["ACCOUNT_FEATURES", "BAR_FEATURES", "BarFacts", "account_features"]
 
 ACCOUNT_FEATURES = (
     "side",
@@ -43,6 +43,8 @@ ACCOUNT_FEATURES = (
     "risk_per_cushion",
 )
 """Names of the account features, in the order of the observation."""
+BAR_FEATURES = frozenset({"hours_to_flat", "flat_soon", "can_enter", "cost_r"})
+"""Those of them that are the same for all accounts at a bar's close."""
 
 DAYS_SCALE = 30.0
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from passline.sim.layout import AnyArray, Markets, OrderKind, Orders, Rules, State
@@ -22,6 +23,7 @@ __all__ = [
     "action_index",
     "action_mask",
     "order_of",
+    "stand_ins",
 ]
 
 N_SIZES = 3
@@ -81,6 +83,25 @@ def sizes(bracket: Bracket, stop_ticks: Array, tick_mills: Array) -> Array:
     """
     budget = bracket.unit_mills // 1000 * bracket.risk_permille
     return jnp.maximum(budget[:, None] // (stop_ticks * tick_mills)[None, :], 1)
+
+
+def stand_ins(before: AnyArray, after: AnyArray) -> dict[int, int]:
+    """Tells which action each newly allowed one is closest to among those allowed before.
+
+    A size stands next to the largest smaller one of its side; everything else next to HOLD.
+
+    Args:
+        before: actions that were allowed, bool [A].
+        after: actions that are allowed now, bool [A].
+
+    Returns:
+        Rows of the action table: {newly allowed: its stand-in}.
+    """
+    known, found = np.asarray(before), {}
+    for action in np.flatnonzero(np.asarray(after) & ~known):
+        smaller = [a for a in range(action) if KINDS[a] == KINDS[action] and known[a]]
+        found[int(action)] = smaller[-1] if smaller else KINDS.index(OrderKind.HOLD)
+    return found
 
 
 def order_of(bracket: Bracket, markets: Markets, state: State, action: Array, atr: Array) -> Orders:

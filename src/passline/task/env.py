@@ -215,7 +215,7 @@ def step(
         sim,
         events,
         equity_before=equity_before,
-        unit_mills=params.bracket.unit_mills,
+        bracket=params.bracket,
     )
     reward = total_reward(params.weights, terms)
     is_terminated = sim.outcome != Outcome.OPEN

@@ -141,13 +141,14 @@ class Phase:
 def _require_known_outcomes(phase: Phase) -> None:
     """Refuses a phase in which what an entry comes to depends on more than its bar."""
     has_other = set(phase.actions) - {"hold", "long", "short"}
-    is_paid_otherwise = {name for name, weight in phase.reward.items() if weight} != {"trip_r"}
+    paid = {name for name, weight in phase.reward.items() if weight}
+    is_paid_otherwise = not paid or bool(paid - {"trip_r", "trip_utility"})
     kept = [rule for rule in ("floor", "target", "daily_limit") if phase.rules.get(rule) != "off"]
     if has_other or is_paid_otherwise or kept:
         raise ConfigError(
             "learner 'full_information' needs entries whose outcome the bar alone decides: actions "
-            "hold, long and short, reward trip_r alone, and floor, target and daily_limit off. "
-            f"Found actions {list(phase.actions)}, reward {dict(phase.reward)}, in force "
+            "hold, long and short, reward trip_r or trip_utility, floor, target and daily_limit "
+            f"off. Found actions {list(phase.actions)}, reward {dict(phase.reward)}, in force "
             f'{kept}. Change them, or take learner = "ppo".'
         )
 

@@ -156,7 +156,7 @@ def prepare(bars: Sequence[Bars], rulebook: Rulebook, config: TaskConfig) -> Pre
         rules=rules,
         bracket=bracket,
         allowed=None,
-        weights=RewardWeights(None, None, None, None),
+        weights=RewardWeights(*[None] * len(RewardWeights._fields)),
         mix=Mix(*[None] * len(Mix._fields)),
     )
     return Prepared(
