@@ -1,25 +1,20 @@
 """Stated 95 % intervals cover the truth, on simulated accounts and on whole markets of the engine.
 
 The accounts walk day by day under a trailing floor, begin on random days of one stretch and share
-its market; two policies share it in part. Each market of the engine is one seed of the built-in
-market, a year of quarter-hour bars, on which a strategy and random entry play overlapping
-evaluations of thirty days, as a held-out year is played. The truth is the mean over all markets. A
-market gives one interval of each kind; how many cover the truth is counted.
+its market; two policies share it in part. Markets of the engine are those of engine_markets; with
+ENGINE_MARKETS=FOLDER, what that kept as 0.npz and 1.npz is not played again. The truth is the mean
+over all markets. A market gives one interval of each kind; how many cover the truth is counted.
 """
 
+import os
 from collections.abc import Mapping
-from dataclasses import fields, replace
-from datetime import date
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from driving import follow, score_of
-from passline.evaluate.judge import begin_at
-from passline.evaluate.policies import PolicyKind, scripted
-from passline.evaluate.rollout import play_episodes
-from passline.evaluate.slices import Slice, Starts, evaluation_starts
+from engine_markets import SPAN, load, played
 from passline.evaluate.stats import (
     Estimate,
     clusters_by_span,
@@ -28,87 +23,20 @@ from passline.evaluate.stats import (
     paired_difference,
     proportion_interval,
 )
-from passline.evaluate.strategies import strategy_signals
-from passline.market.bars import Bars
-from passline.market.load.resample import resample_bars
-from passline.market.synthetic import SyntheticConfig, synthesize
-from passline.rulebook.catalog import load_rulebook
-from passline.sim.layout import Outcome
-from passline.task.phases import load_phases
-from passline.task.prepare import Prepared, TaskConfig, phase_params, prepare
 
-N_MARKETS, BATCH, N_EPISODES, N_BARS = 250, 10, 96, 22_900
-TASK = TaskConfig(risk_permille=(50, 100, 200))
-BOOK = load_rulebook("apex-intraday-50k")
-SPAN = BOOK.time_limit_days or TASK.time_limit_days
-"""Calendar days that an evaluation may last: the firm's own limit counts before the task's."""
-UNUSED = score_of()
-LARGEST = [0.0, 0.0, 1.0]
+N_MARKETS = 520
 
 
-def market(strength: float, seed: int) -> Bars:
-    """A year of quarter hours; all markets have the same number of bars."""
-    config = SyntheticConfig(
-        strength=strength, start_date=date(2022, 1, 3), end_date=date(2023, 1, 3)
-    )
-    bars = resample_bars(synthesize(config, seed=seed).bars, 15)
-    columns = ("ts", "open", "high", "low", "close", "volume", "expiry")
-    return replace(bars, **{name: getattr(bars, name)[:N_BARS] for name in columns})
-
-
-def starts_of(prepared: Prepared, seed: int) -> Starts:
-    """N_EPISODES starts on each market of the tape."""
-    parts = []
-    for index, first in enumerate(prepared.first_bar):
-        stop = prepared.offsets[index + 1]
-        part = Slice(
-            name=str(index), market=index, first_bar=first, stop_bar=stop, end_bar=stop - 1
-        )
-        parts.append(
-            evaluation_starts(prepared, [part], n=N_EPISODES, span_days=SPAN, seed=seed + index)
-        )
-    names = [field.name for field in fields(Starts)]
-    return Starts(**{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
-
-
-def play(strength: float, first_seed: int) -> list[dict[str, np.ndarray]]:
-    """Passes and results of both policies on the same starts of BATCH markets, one entry each."""
-    bars = [market(strength, first_seed + k) for k in range(BATCH)]
-    prepared = prepare(bars, BOOK, TASK)
-    assert prepared.span_days == SPAN
-    starts = starts_of(prepared, first_seed)
-    params = phase_params(prepared, load_phases()[-1], [(prepared.first_bar[0], N_BARS)])
-    begun = begin_at(params, starts)
-    signals = strategy_signals(prepared, "VWAP reversion")
-    policies = {
-        "strategy": scripted(
-            PolicyKind.SIGNAL,
-            UNUSED,
-            signal=signals.entries,
-            exits=signals.exits,
-            size_shares=LARGEST,
-        ),
-        "random": scripted(PolicyKind.RANDOM_ENTRY, UNUSED, entry_rate=0.05, size_shares=LARGEST),
-    }
-    found: dict[str, np.ndarray] = {"day": starts.day}
-    for name, policy in policies.items():
-        done = play_episodes(params, follow, policy, begun, seed=first_seed)
-        found[f"{name} passed"] = done.sim.outcome == Outcome.PASSED
-        found[f"{name} usd"] = (done.equity.astype(np.int64) - 50_000_000) / 1000
-    rows = [starts.market == index for index in range(BATCH)]
-    return [{name: column[own] for name, column in found.items()} for own in rows]
-
-
-def estimates(played: Mapping[str, np.ndarray], span: int) -> dict[str, Estimate]:
+def estimates(found: Mapping[str, np.ndarray], span: int) -> dict[str, Estimate]:
     """The intervals that a verdict states."""
-    day = played["day"]
+    day = found["day"]
     clusters = clusters_by_span(day, span)
-    gain = played["strategy usd"] - played["random usd"]
+    gain = found["strategy usd"] - found["random usd"]
     return {
-        "pass rate": proportion_interval(played["strategy passed"], clusters, is_serial=True),
-        "mean net": mean_interval(played["strategy usd"], clusters, is_serial=True),
+        "pass rate": proportion_interval(found["strategy passed"], clusters, is_serial=True),
+        "mean net": mean_interval(found["strategy usd"], clusters, is_serial=True),
         "paired pass rate": paired_difference(
-            played["strategy passed"], played["random passed"], clusters, is_serial=True
+            found["strategy passed"], found["random passed"], clusters, is_serial=True
         ),
         "paired net": mean_interval(gain, clusters, is_serial=True),
         "paired net, dates redrawn": date_bootstrap(gain, day, span_days=span, seed=1),
@@ -199,8 +127,8 @@ def test_intervals_cover_on_accounts_that_overlap_at_length(name: str, figure: A
 @pytest.mark.proof
 @pytest.mark.parametrize("strength", [0.0, 1.0])
 def test_intervals_cover_the_truth_on_whole_markets(strength: float, figure: Any) -> None:
-    seeds = range(0, N_MARKETS, BATCH)
-    stated = [estimates(played, SPAN) for seed in seeds for played in play(strength, seed)]
+    stored = load(Path(os.environ.get("ENGINE_MARKETS", "/nowhere")) / f"{strength:g}.npz")
+    stated = [estimates(own, SPAN) for _, own in played(strength, range(N_MARKETS), stored)]
     slack = 2.5 * np.sqrt(0.95 * 0.05 / N_MARKETS)
     demanded = f"0.93 to 0.97, ± {slack:.3f} of counting"
     for name in stated[0]:
