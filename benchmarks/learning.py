@@ -60,12 +60,12 @@ from passline.task.actions import N_ACTIONS  # noqa: E402
 from passline.task.phases import Phase, load_phases  # noqa: E402
 from passline.task.prepare import OBSERVATION_NAMES, Prepared, phase_params, prepare  # noqa: E402
 
-THRESHOLDS = (0.35, 0.5, 0.7, 1.0)
+THRESHOLDS = (0.35, 0.5, 0.7, 1.0, 1.4)
 """Hidden drift a bar, ticks, from which the oracle of phase 1 enters; chosen on training dates."""
 LOOK_EVERY = 5
 PIECE = ("kind", "mechanism", "strength", "seed", "precision")
 """What tells one measured piece from another."""
-N_UPDATES = {"full_information": 20, "ppo": 30}
+N_UPDATES = {"full_information": 31, "ppo": 30}
 PPO_BEFORE: dict[str, Any] = {"learner": "ppo", "learning_rate": None, "gamma": 0.99}
 """Phase 1 as it was learned by PPO."""
 
@@ -151,9 +151,7 @@ def entry_oracle(world: World, params: Any, starts: Starts) -> dict[str, Any]:
 def measure_entry(world: World) -> dict[str, Any]:
     """Held-out reward a session of phase 1, along the training, for both learners."""
     phase = world.phases[0]
-    params = phase_params(
-        world.prepared, dataclasses.replace(phase, reward={"trip_r": 1.0}), world.cut.train
-    )
+    params = phase_params(world.prepared, phase, world.cut.train)
     starts = day_starts(world.prepared, world.cut.gate)
     play(params, agent(fresh_network(0)), starts)
     row: dict[str, Any] = {"oracle": entry_oracle(world, params, starts)}
@@ -292,7 +290,7 @@ def draw_entry(rows: list[dict[str, Any]], file: Path) -> None:
     for panel in panels:
         panel.axhline(0.9, color="gray", linestyle=":")
         panel.set_ylim(-1.0, 1.2)
-    panels[0].set_ylabel("R a session / oracle's")
+    panels[0].set_ylabel("utility a session / oracle's")
     names = [plt.Line2D([], [], color=color, label=name) for name, color in colors.items()]
     panels[1].legend(handles=names)
     figure.tight_layout()

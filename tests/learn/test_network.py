@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,6 +72,15 @@ def test_first_weights_are_orthogonal_with_their_gains() -> None:
         np.testing.assert_allclose(w, drawn(key, shape, jnp.float32), atol=2e-6)
     assert params["critic"]["w2"].shape == (12,)
     np.testing.assert_allclose(np.linalg.norm(params["critic"]["w2"]), 1.0, atol=1e-5)
+
+
+def test_bfloat16_is_usual_only_where_the_processor_says_it_has_it(tmp_path: Path) -> None:
+    flags = tmp_path / "cpuinfo"
+    assert mlp.usual_precision(flags) == "float32"
+    flags.write_text("flags : avx2 avx512f avx512bw")
+    assert mlp.usual_precision(flags) == "float32"
+    flags.write_text("flags : avx2 avx512f avx512_bf16 amx_tile")
+    assert mlp.usual_precision(flags) == "bfloat16"
 
 
 def wide_loss(net: mlp.Net, obs: jax.Array, precision: mlp.Precision) -> jax.Array:

@@ -29,6 +29,7 @@ from passline.learn.checkpoint import (
     prune_checkpoints,
     save_checkpoint,
 )
+from passline.learn.cross_fit import cross_fit, stay_flat
 from passline.learn.full_information import UNSEEN, Learner, cut_stretches, make_exact_update
 from passline.learn.ppo import (
     Hyper,
@@ -343,6 +344,9 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
         scalars["time/fps"] = work.ppo.batch_size / (time.perf_counter() - began)
         cursor.update += 1
         cursor.step += work.ppo.batch_size
+        if cursor.update == n_updates and phase.learner == "full_information":
+            state, found = _keep_what_holds(work, params, _Saved(state, saved.previous), phase)
+            scalars |= found
         progress = Progress(
             step=cursor.step,
             total_steps=work.total_steps,
@@ -355,6 +359,21 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
         if is_due or score is not None:
             _save(work, _Saved(state, saved.previous), cursor, score)
     return _Saved(state, saved.previous)
+
+
+def _keep_what_holds(
+    work: _Work, params: TaskParams, saved: _Saved, phase: Phase
+) -> tuple[TrainState, dict[str, float]]:
+    """Makes the policy stay flat if what it learned does not hold on other training days."""
+    settings = phase_settings(work.ppo, phase)
+    stretches = cut_stretches(params, work.split.train, work.ppo)
+    n_updates = max(work.budgets[work.phases.index(phase)] // 2, 1)
+    state = saved.state
+    found = cross_fit(params, stretches, settings, state, saved.previous, n_updates=n_updates)
+    if not found.is_shown:
+        flat = stay_flat(params, stretches, settings, state.params)
+        state = state._replace(params=flat)
+    return state, found.scalars()
 
 
 def phase_settings(ppo: PPOConfig, phase: Phase) -> PPOConfig:

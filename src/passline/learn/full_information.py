@@ -9,7 +9,7 @@ included, follow exactly by one pass backwards through each session: no critic, 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,12 +38,15 @@ __all__ = [
     "Stretches",
     "backward_values",
     "cut_stretches",
+    "greedy_results",
     "make_exact_update",
 ]
 
 MAX_BARS = 1536
 """Longest stretch; a longer session is cut, and what lies beyond the cut counts as nothing."""
 HOLD = 0
+WEIGHT_DECAY = 1.0
+"""Share of a weight that is taken off per unit of step size (Loshchilov and Hutter 2019)."""
 UNSEEN = tuple(
     OBSERVATION_NAMES.index(name) for name in ACCOUNT_FEATURES if name not in BAR_FEATURES
 )
@@ -187,42 +190,92 @@ def make_exact_update(params: TaskParams, stretches: Stretches, config: PPOConfi
         stretches: its training range and the outcomes of all entries.
         config: the learner's settings; its shapes set the size of a batch.
     """
-    unit = config.n_minibatches
-    n_steps = -(-int(np.max(stretches.n_bars)) // unit) * unit
-    n_lanes = max(config.batch_size // n_steps, 1)
-
-    drawing, learning = _compiled(config, n_steps, n_lanes)
+    n_steps, n_lanes = _shape(stretches, config)
+    compiled = _compiled(config, n_steps, n_lanes)
     device: Stretches = jax.tree.map(jnp.asarray, stretches)
 
     def update(state: TrainState, hyper: Hyper) -> _Learned:
         key, draw_key = jax.random.split(state.key)
-        drawn = drawing(params, device, draw_key)
-        learned: _Learned = learning(state._replace(key=key), drawn, device.entries, hyper)
+        drawn = compiled.look_up(params, device, compiled.choose(draw_key, device.first))
+        learned: _Learned = compiled.learn(state._replace(key=key), drawn, device.entries, hyper)
         return learned
 
     return update
 
 
+def greedy_results(
+    params: TaskParams, stretches: Stretches, config: PPOConfig, weights: network.Params
+) -> tuple[NDArray[np.float64], float]:
+    """Plays the greedy policy through every stretch, exactly.
+
+    Args:
+        params: constants of the phase.
+        stretches: where it plays, with the outcomes of all entries.
+        config: the learner's settings; its shapes set how many are played at once.
+        weights: the policy.
+
+    Returns:
+        (its reward a stretch, float64 [W]; how far the highest logit of an entry lies above
+        that of holding, in any bar where an entry is legal: below 0 if it never enters).
+    """
+    n_steps, n_lanes = _shape(stretches, config)
+    compiled = _compiled(config, n_steps, n_lanes)
+    device: Stretches = jax.tree.map(jnp.asarray, stretches)
+    n_known = len(stretches.first)
+    results = np.zeros(n_known)
+    lead = -np.inf
+    for begin in range(0, n_known, n_lanes):
+        chosen = np.arange(begin, begin + n_lanes)
+        drawn = compiled.look_up(params, device, jnp.asarray(np.minimum(chosen, n_known - 1)))
+        reward, ahead = compiled.play(weights, drawn, device.entries)
+        stop = min(begin + n_lanes, n_known)
+        results[begin:stop] = np.asarray(reward)[: stop - begin]
+        lead = max(lead, float(ahead))
+    return results, lead
+
+
+def _shape(stretches: Stretches, config: PPOConfig) -> tuple[int, int]:
+    """Returns how many bars and stretches are looked at together."""
+    unit = config.n_minibatches
+    n_steps = -(-int(np.max(stretches.n_bars)) // unit) * unit
+    return n_steps, max(config.batch_size // n_steps, 1)
+
+
 _Learned = tuple[TrainState, Metrics]
 
 
-@lru_cache(maxsize=8)
-def _compiled(config: PPOConfig, n_steps: int, n_lanes: int) -> tuple[Any, Any]:
-    """Compiles the two halves of the update; what contains the simulator's code apart."""
+class _Compiled(NamedTuple):
+    """The parts of an update and of a game; what contains the simulator's code is apart."""
 
-    def draw(params: TaskParams, on: Stretches, key: Array) -> Drawn:
-        return _draw(params, on, key, n_steps, n_lanes)
+    choose: Callable[[Array, Array], Array]
+    look_up: Callable[[TaskParams, Stretches, Array], Drawn]
+    learn: Callable[[TrainState, Drawn, Array, Hyper], _Learned]
+    play: Callable[[network.Params, Drawn, Array], tuple[Array, Array]]
+
+
+@lru_cache(maxsize=8)
+def _compiled(config: PPOConfig, n_steps: int, n_lanes: int) -> _Compiled:
+    def choose(key: Array, first: Array) -> Array:
+        n_known = first.shape[0]
+        return jax.random.choice(key, n_known, (n_lanes,), replace=n_known < n_lanes)
+
+    def look_up(params: TaskParams, on: Stretches, chosen: Array) -> Drawn:
+        return _look_up(params, on, chosen, n_steps)
 
     def learn(state: TrainState, drawn: Drawn, entries: Array, hyper: Hyper) -> _Learned:
         return _learn(config, state, drawn, entries, hyper)
 
-    return sim_jit(draw), jax.jit(learn, donate_argnums=(0,))
+    return _Compiled(
+        choose=jax.jit(choose),
+        look_up=sim_jit(look_up),
+        learn=jax.jit(learn, donate_argnums=(0,)),
+        play=jax.jit(_play_greedy),
+    )
 
 
-def _draw(params: TaskParams, on: Stretches, key: Array, n_steps: int, n_lanes: int) -> Drawn:
-    """Draws stretches and looks up what a flat account sees in each of their bars."""
-    n_known = on.first.shape[0]
-    chosen = jax.random.choice(key, n_known, (n_lanes,), replace=n_known < n_lanes)
+def _look_up(params: TaskParams, on: Stretches, chosen: Array, n_steps: int) -> Drawn:
+    """Looks up what a flat account sees in each bar of some stretches."""
+    n_lanes = chosen.shape[0]
     step = jnp.arange(n_steps, dtype=jnp.int32)[:, None]
     is_real = step < on.n_bars[chosen]
     bars = on.first[chosen] + jnp.minimum(step, on.n_bars[chosen] - 1)
@@ -249,6 +302,24 @@ def _choice_log_probs(
     return log_probs[jnp.concatenate([jnp.array([HOLD]), entries])].T
 
 
+def _all_log_probs(params: network.Params, drawn: Drawn, entries: Array) -> Array:
+    """Returns the log-probabilities of HOLD and of each entry in all bars [T, N, K]."""
+    found: Array = jax.lax.map(
+        lambda now: _choice_log_probs(params, now[0], now[1], entries), (drawn.obs, drawn.mask_bits)
+    )
+    return found
+
+
+def _play_greedy(params: network.Params, drawn: Drawn, entries: Array) -> tuple[Array, Array]:
+    """Returns the greedy policy's reward in each stretch [N], and an entry's greatest lead."""
+    log_probs = _all_log_probs(params, drawn, entries)
+    choice = jax.nn.one_hot(jnp.argmax(log_probs, axis=2), log_probs.shape[2])
+    probs = choice * drawn.is_real[:, :, None]
+    values, _ = backward_values(probs, drawn.reward, drawn.n_ahead, 1.0)
+    lead = jnp.max(log_probs[:, :, 1:], axis=2) - log_probs[:, :, HOLD]
+    return values[0], jnp.max(lead, initial=-jnp.inf, where=drawn.is_real)
+
+
 def _learn(
     config: PPOConfig, state: TrainState, drawn: Drawn, entries: Array, hyper: Hyper
 ) -> _Learned:
@@ -268,7 +339,7 @@ def _learn(
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
         scale = jnp.minimum(1.0, hyper.max_grad_norm / (norm + 1e-6))
         steps, moved = make_optimizer().update(jax.tree.map(lambda g: g * scale, grads), moments)
-        new = jax.tree.map(lambda p, s: p - rate * s, weights, steps), moved
+        new = jax.tree.map(lambda p, s: p - rate * (s + WEIGHT_DECAY * p), weights, steps), moved
         kept = jax.tree.map(lambda a, b: jnp.where(jnp.isfinite(norm), a, b), new, carry)
         return kept, terms | {"train/grad_norm": norm}
 
@@ -288,9 +359,7 @@ def _value(
     Advantages are divided by their root mean square under the policy, so that the entropy bonus
     weighs alike on every market.
     """
-    log_probs = jax.lax.map(
-        lambda now: _choice_log_probs(params, now[0], now[1], entries), (drawn.obs, drawn.mask_bits)
-    )
+    log_probs = _all_log_probs(params, drawn, entries)
     probs = jnp.exp(log_probs) * drawn.is_real[:, :, None]
     gammas = jnp.stack([hyper.gamma, jnp.float32(1.0)])
     values, q = jax.vmap(backward_values, in_axes=(None, None, None, 0))(

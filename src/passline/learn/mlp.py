@@ -9,6 +9,7 @@ keeps such a product in bfloat16 once its result is converted again.
 """
 
 import functools
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -16,13 +17,37 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.layout import Layout, with_layout_constraint
 
-__all__ = ["Net", "Precision", "outputs_t", "packed", "round_bfloat16", "widen"]
+__all__ = [
+    "Net",
+    "Precision",
+    "outputs_t",
+    "packed",
+    "round_bfloat16",
+    "usual_precision",
+    "widen",
+]
 
 Net: TypeAlias = dict[str, jax.Array]
 """Layers w0, b0, w1, ...: weights [out, in]; a last weight [in] stands for a single output."""
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 """Operands of the large products."""
+
+
+CPU_FLAGS = Path("/proc/cpuinfo")
+
+
+def usual_precision(flags: Path = CPU_FLAGS) -> Precision:
+    """Returns bfloat16 on processors that say they multiply it (AVX-512 BF16), else float32.
+
+    Args:
+        flags: where the kernel lists what the processor can do; Linux on x86 has it.
+    """
+    try:
+        words = flags.read_text(encoding="ascii", errors="replace").split()
+    except OSError:
+        return "float32"
+    return "bfloat16" if "avx512_bf16" in words else "float32"
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
