@@ -43,6 +43,7 @@ from passline.learn.curriculum import (
     updates_by_phase,
 )
 from passline.learn.ppo import PPOConfig
+from passline.learn.reweigh import start_weights, stored_rates
 from passline.market.bars import Bars
 from passline.market.clock import EPOCH, trade_date
 from passline.market.contracts import find_contract
@@ -620,7 +621,9 @@ def _store_samples(job: Job, trained: network.Params, phase: Phase, judged: Epis
             target_mills=None if target == NEVER else target,
         ),
     )
-    own = phase_params(prepared, phase, job.split.train)
+    train, strength = job.split.train, job.config.curriculum.reweigh
+    rates = stored_rates(job.run.path / "checkpoints")
+    own = phase_params(prepared, phase, train, start_weights(prepared, train, rates, strength))
     drawn = env.reset(own, jax.random.key(job.config.curriculum.seed + 1), N_TRAIN_SAMPLE)
     agent = scripted(PolicyKind.AGENT, trained)
     played = play_episodes(own, network.act_greedy, agent, drawn, seed=0)

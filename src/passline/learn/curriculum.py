@@ -7,7 +7,7 @@ report. A killed training goes on from its last checkpoint to bit-identical weig
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -42,6 +42,7 @@ from passline.learn.ppo import (
     make_update,
     next_phase_state,
 )
+from passline.learn.reweigh import FAILURE_RATES, failure_rates, start_weights, stored_rates
 from passline.sim.jit import sim_jit
 from passline.sim.layout import DoneReason
 from passline.task import env
@@ -87,6 +88,8 @@ class CurriculumConfig:
     """Episodes of a gate whose episodes are longer than a session."""
     evaluations_per_phase: int = 3
     """Times a phase is played on the gate slices, its gate included."""
+    reweigh: float = 0.0
+    """How strongly episodes begin where the agent fails on training months, 0 (not) to 1."""
 
     def __post_init__(self) -> None:
         """Refuses values out of range."""
@@ -101,6 +104,8 @@ class CurriculumConfig:
                 raise ConfigError(f"{name} was {value}; it must be at least 1.")
         if self.keep_every < 0:
             raise ConfigError(f"keep_every was {self.keep_every}; it must be at least 0.")
+        if not 0 <= self.reweigh <= 1:
+            raise ConfigError(f"reweigh was {self.reweigh}; allowed: 0 to 1.")
 
 
 class Watcher(Protocol):
@@ -169,6 +174,8 @@ class _Cursor:
     phase: int = 0
     update: int = 0
     step: int = 0
+    failure_rates: dict[str, float] = field(default_factory=dict)
+    """By training month, where episodes are reweighed by them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,7 +308,10 @@ def _start_or_resume(work: _Work) -> tuple[_Saved, _Cursor]:
     saved = load_checkpoint(last.path, fresh)
     meta = last.meta
     return jax.tree.map(jnp.asarray, saved), _Cursor(
-        phase=int(meta["phase_index"]), update=int(meta["update"]), step=int(meta["step"])
+        phase=int(meta["phase_index"]),
+        update=int(meta["update"]),
+        step=int(meta["step"]),
+        failure_rates=stored_rates(work.checkpoints) if work.checkpoints else {},
     )
 
 
@@ -334,7 +344,9 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
         return saved
     settings = phase_settings(work.ppo, phase)
     hyper = make_hyper(settings, int(saved.state.n_updates) - cursor.update, n_updates)
-    update = _learner(work, params, phase)
+    if cursor.update == 0:
+        cursor.failure_rates = _failure_rates(work, params, saved.state.params, cursor)
+    update = _learner(work, params, cursor)
     looks = look_updates(n_updates, work.config.evaluations_per_phase)
     state = saved.state
     while cursor.update < n_updates:
@@ -353,8 +365,15 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
             phase_step=cursor.update * work.ppo.batch_size,
             phase_steps=n_updates * work.ppo.batch_size,
         )
+        if cursor.failure_rates:
+            rates = list(cursor.failure_rates.values())
+            scalars |= {"mix/failure_rate": float(np.mean(rates)), "mix/worst_month": max(rates)}
         work.watcher.on_update(phase, progress, scalars)
-        score = _look(work, params, state.params, cursor) if cursor.update in looks else None
+        score = None
+        if cursor.update in looks:
+            score = _look(work, params, state.params, cursor)
+            cursor.failure_rates = _failure_rates(work, params, state.params, cursor)
+            update = _learner(work, params, cursor)
         is_due = cursor.update % work.config.checkpoint_every == 0 or cursor.update == n_updates
         if is_due or score is not None:
             _save(work, _Saved(state, saved.previous), cursor, score)
@@ -389,11 +408,24 @@ def phase_settings(ppo: PPOConfig, phase: Phase) -> PPOConfig:
     )
 
 
-def _learner(work: _Work, params: TaskParams, phase: Phase) -> Learner:
+def _failure_rates(
+    work: _Work, params: TaskParams, policy: network.Params, cursor: _Cursor
+) -> dict[str, float]:
+    """Plays the agent on the training months, if this phase's episodes are reweighed by them."""
+    if work.config.reweigh == 0 or work.phases[cursor.phase].learner != "ppo":
+        return {}
+    seed = gate_seed(work.config, cursor.phase) + cursor.update
+    return failure_rates(work.prepared, params, work.split.train, policy, seed=seed)
+
+
+def _learner(work: _Work, params: TaskParams, cursor: _Cursor) -> Learner:
     """Returns the update that the phase learns by."""
+    phase, train = work.phases[cursor.phase], work.split.train
     if phase.learner == "full_information":
-        stretches = cut_stretches(params, work.split.train, work.ppo)
-        return make_exact_update(params, stretches, work.ppo)
+        return make_exact_update(params, cut_stretches(params, train, work.ppo), work.ppo)
+    weights = start_weights(work.prepared, train, cursor.failure_rates, work.config.reweigh)
+    if weights is not None:
+        params = phase_params(work.prepared, phase, train, weights)
     return lambda state, hyper: work.update(params, state, hyper)
 
 
@@ -463,7 +495,7 @@ def _save(work: _Work, saved: _Saved, cursor: _Cursor, score: float | None) -> N
     if checkpoints is None:
         return
     name = f"{cursor.phase + 1}-{phase.name}-{cursor.step:012d}"
-    meta = {
+    meta: dict[str, Any] = {
         "phase": phase.name,
         "phase_index": cursor.phase,
         "update": cursor.update,
@@ -471,6 +503,8 @@ def _save(work: _Work, saved: _Saved, cursor: _Cursor, score: float | None) -> N
         "observation": list(OBSERVATION_NAMES),
         "actions": list(ACTION_NAMES),
     }
+    if cursor.failure_rates:
+        meta[FAILURE_RATES] = cursor.failure_rates
     if score is not None:
         meta |= {"gate_measure": phase.gate[0].measure, "gate_value": score}
     save_checkpoint(checkpoints, name, saved, meta)

@@ -33,7 +33,7 @@ from passline.sim.rules import follow_floor
 from passline.sim.step import start
 from passline.task.actions import Bracket, distances, sizes
 
-__all__ = ["POOLS", "Component", "Mix", "build_mix", "draw_episodes", "start_pools"]
+__all__ = ["POOLS", "Component", "Mix", "build_mix", "draw_episodes", "resampled", "start_pools"]
 
 I32 = NDArray[np.int32]
 
@@ -166,6 +166,20 @@ def start_pools(
     if not len(bars[0]):
         raise ConfigError("the training range holds no bar in which an entry is allowed.")
     return [pool if len(pool) else bars[0] for pool in bars]
+
+
+def resampled(pool: I32, weights: NDArray[np.float64]) -> I32:
+    """Returns as many starts, each bar as often as its weight asks, in order (systematic sampling).
+
+    Args:
+        pool: start bars [P], ascending.
+        weights: relative weight of every bar of the tape [B]; with a sum of 0 the pool stays.
+    """
+    edges = np.cumsum(weights[pool])
+    if edges[-1] <= 0:
+        return pool
+    at = (np.arange(len(pool)) + 0.5) / len(pool) * edges[-1]
+    return pool[np.searchsorted(edges, at)]
 
 
 def is_short_day(compiled: CompiledTape) -> NDArray[np.bool_]:

@@ -29,7 +29,7 @@ from passline.sim.layout import NEVER, Markets, PathRule, Rules
 from passline.task.account import ACCOUNT_FEATURES
 from passline.task.actions import N_SIZES, Bracket
 from passline.task.env import TaskParams
-from passline.task.episodes import Mix, build_mix, start_pools
+from passline.task.episodes import Mix, build_mix, resampled, start_pools
 from passline.task.features import FEATURE_NAMES, blank_table, compute_features
 from passline.task.phases import Phase, allowed_actions, phase_rules, reward_weights
 from passline.task.reward import RewardWeights
@@ -219,15 +219,23 @@ def check_markets(bars: Sequence[Bars], rulebook: Rulebook) -> None:
             )
 
 
-def phase_params(prepared: Prepared, phase: Phase, segments: Segments) -> TaskParams:
+def phase_params(
+    prepared: Prepared,
+    phase: Phase,
+    segments: Segments,
+    start_weights: NDArray[np.float64] | None = None,
+) -> TaskParams:
     """Returns the environment's constants for a phase, with episodes inside `segments` only.
 
     Args:
         prepared: markets on the device.
         phase: row of the curriculum.
         segments: half-open bar ranges on the joint tape.
+        start_weights: how likely each bar is as a start, relative to the others [B]; None: alike.
     """
     pools = start_pools(prepared.compiled, prepared.rolls, segments)
+    if start_weights is not None:
+        pools = [resampled(pool, start_weights) for pool in pools]
     mix = build_mix(
         phase.mix,
         pools,
