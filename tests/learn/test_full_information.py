@@ -136,17 +136,15 @@ def test_a_phase_whose_outcomes_depend_on_the_account_is_refused(phases) -> None
 
 
 def test_the_untouched_parts_of_the_network_stay(prepared, phases, cut, stretches) -> None:
-    """Actions that the phase forbids had probability 0: their output weights only decay, alike."""
+    """Actions that the phase forbids keep their output weights: they had probability 0."""
     before = network.init_params(
         jax.random.split(jax.random.key(0), 2)[0], len(OBSERVATION_NAMES), N_ACTIONS, (16, 16)
     )
     after, _, _ = learned(prepared, phases["entry"], cut, stretches, 1)
     forbidden = np.flatnonzero(~np.isin(np.arange(N_ACTIONS), [0, *stretches.entries]))
-    left = np.asarray(after["actor"]["w2"]) / np.asarray(before["actor"]["w2"])
-    kept = left[forbidden]
-    np.testing.assert_allclose(kept, kept[0, 0], rtol=1e-5)
-    assert 0.9 < kept[0, 0] < 1
-    assert np.ptp(left[0]) > 1e-3
+    moved = np.asarray(after["actor"]["w2"]) != np.asarray(before["actor"]["w2"])
+    assert not moved[forbidden].any()
+    assert moved[0].any()
 
 
 def test_nothing_is_learned_about_inputs_that_tell_accounts_apart(
@@ -156,10 +154,9 @@ def test_nothing_is_learned_about_inputs_that_tell_accounts_apart(
         jax.random.split(jax.random.key(0), 2)[0], len(OBSERVATION_NAMES), N_ACTIONS, (16, 16)
     )
     after, _, _ = learned(prepared, phases["entry"], cut, stretches, 2)
-    left = np.asarray(after["actor"]["w0"]) / np.asarray(before["actor"]["w0"])
-    decayed = left[:, list(UNSEEN)]
-    np.testing.assert_allclose(decayed, decayed[0, 0], rtol=1e-5)
-    assert np.ptp(left[:, OBSERVATION_NAMES.index("cost_r")]) > 1e-3
+    moved = np.asarray(after["actor"]["w0"] != before["actor"]["w0"]).any(axis=0)
+    assert not moved[list(UNSEEN)].any()
+    assert moved[OBSERVATION_NAMES.index("cost_r")]
     assert {OBSERVATION_NAMES[i] for i in UNSEEN} >= {"cushion", "to_target", "is_flat"}
 
 

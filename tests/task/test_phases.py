@@ -43,9 +43,9 @@ def test_the_built_in_curriculum_is_entry_manage_account() -> None:
         ("sizes = [1]", "sizes = [0]", "sizes was [0]; allowed: 1 to 3"),
         ("sizes = [1]", "sizes = []", "sizes was []; allowed: 1 to 3"),
         ("sizes = [1]", "sizes = [4]", "sizes was [4]; allowed: 1 to 3"),
-        ("budget_share = 0.55", "budget_share = 0", "budget_share was 0; it must be above 0"),
-        ("budget_share = 0.55", "", "missing keys ['budget_share']"),
-        ("budget_share = 0.55", 'budget_share = "x"', "'>' not supported"),
+        ("budget_share = 0.45", "budget_share = 0", "budget_share was 0; it must be above 0"),
+        ("budget_share = 0.45", "", "missing keys ['budget_share']"),
+        ("budget_share = 0.45", 'budget_share = "x"', "'>' not supported"),
         ("gamma = 0.995\n", "gamma = 1.5\n", "gamma was 1.5; allowed: above 0 to 1"),
         ("gamma = 0.995\n", "gamma = 0.995\nlr = 1\n", "unknown keys ['lr']"),
         ("entropy = [0.01, 0.001]", "entropy = [0.01]", "entropy was [0.01]; it needs two"),
@@ -156,4 +156,4 @@ def test_weights_are_those_of_the_row(phases: dict[str, Phase]) -> None:
 
 
 def test_steps_are_shared_out(phases: dict[str, Phase]) -> None:
-    assert budget_steps(tuple(phases.values()), 1_000) == [550, 150, 300]
+    assert budget_steps(tuple(phases.values()), 1_000) == [450, 200, 350]

@@ -45,8 +45,6 @@ __all__ = [
 MAX_BARS = 1536
 """Longest stretch; a longer session is cut, and what lies beyond the cut counts as nothing."""
 HOLD = 0
-WEIGHT_DECAY = 1.0
-"""Share of a weight that is taken off per unit of step size (Loshchilov and Hutter 2019)."""
 UNSEEN = tuple(
     OBSERVATION_NAMES.index(name) for name in ACCOUNT_FEATURES if name not in BAR_FEATURES
 )
@@ -339,7 +337,7 @@ def _learn(
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
         scale = jnp.minimum(1.0, hyper.max_grad_norm / (norm + 1e-6))
         steps, moved = make_optimizer().update(jax.tree.map(lambda g: g * scale, grads), moments)
-        new = jax.tree.map(lambda p, s: p - rate * (s + WEIGHT_DECAY * p), weights, steps), moved
+        new = jax.tree.map(lambda p, s: p - rate * s, weights, steps), moved
         kept = jax.tree.map(lambda a, b: jnp.where(jnp.isfinite(norm), a, b), new, carry)
         return kept, terms | {"train/grad_norm": norm}
 
