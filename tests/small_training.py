@@ -62,6 +62,9 @@ def train(
     recorder: Recorder,
     config: CurriculumConfig = CONFIG,
     scores: Iterable[float] = (),
+    *,
+    forced: bool = False,
+    n_phases: int = 2,
 ) -> Trained:
     """Trains in a folder, going on from what lies there; nothing is played on the gate slices.
 
@@ -76,4 +79,5 @@ def train(
     monkeypatch.setattr(curriculum, "pass_gates", gates)
     monkeypatch.setattr(curriculum, "look_at_gate", lambda *a, **k: (None, next(found)))
     folder.mkdir(exist_ok=True)
-    return train_curriculum(prepared, two_phases(phases), cut, PPO, config, recorder, folder)
+    rows = two_phases(phases)[:n_phases]
+    return train_curriculum(prepared, rows, cut, PPO, config, recorder, folder, forced=forced)

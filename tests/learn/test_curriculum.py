@@ -9,15 +9,20 @@ import safetensors.numpy
 
 from driving import same_bits
 from passline.errors import CheckpointError, ConfigError
+from passline.evaluate.stats import mean_interval
+from passline.learn import curriculum
 from passline.learn.checkpoint import list_checkpoints
+from passline.learn.cross_fit import CrossFit
 from passline.learn.curriculum import (
     CurriculumConfig,
     best_checkpoints,
     load_network,
     updates_by_phase,
 )
+from passline.learn.full_information import cut_stretches, greedy_results
 from passline.sim.layout import DoneReason
 from passline.task.actions import ACTION_NAMES
+from passline.task.prepare import phase_params
 from small_training import CONFIG, N_UPDATES, PPO, Recorder, train, two_phases
 
 
@@ -163,3 +168,21 @@ def test_a_policy_of_other_inputs_or_another_network_is_refused(
 def test_settings_out_of_range_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} was 0"):
         CurriculumConfig(**{name: 0})
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_entries_that_hold_on_no_other_day_end_flat_unless_forced(
+    forced, prepared, phases, cut, tmp_path, monkeypatch
+) -> None:
+    """Whatever was found is told; only a forced training keeps entries that do not earn."""
+    lost = mean_interval(np.array([-1.0, 0.5, -2.0, 0.2]), np.arange(4))
+    monkeypatch.setattr(curriculum, "cross_fit", lambda *a, **k: CrossFit(estimate=lost))
+    recorder = Recorder()
+    trained = train(
+        prepared, phases, cut, tmp_path, monkeypatch, recorder, forced=forced, n_phases=1
+    )
+    shown = [s["cross_fit/is_shown"] for _, _, s in recorder.scalars if "cross_fit/is_shown" in s]
+    assert shown == [0.0]
+    params = phase_params(prepared, phases["entry"], cut.train)
+    results, _ = greedy_results(params, cut_stretches(params, cut.train, PPO), PPO, trained.network)
+    assert results.any() == forced

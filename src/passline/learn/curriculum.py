@@ -192,6 +192,7 @@ class _Work:
     update: Update
     budgets: list[int]
     base: network.Params | None
+    forced: bool
 
     @property
     def total_steps(self) -> int:
@@ -220,7 +221,7 @@ def train_curriculum(
         config: budget and seed.
         watcher: takes progress and results.
         checkpoints: existing directory of this run's checkpoints; None keeps none.
-        forced: go on past a gate that was not passed.
+        forced: go on past a gate that was not passed, and with entries that hold on no other day.
         base: weights to begin with; None draws them from the seed.
 
     Raises:
@@ -237,6 +238,7 @@ def train_curriculum(
         update=update_of(ppo),
         budgets=updates_by_phase(phases, ppo, config),
         base=base,
+        forced=forced,
     )
     saved, cursor = _start_or_resume(work)
     gates: list[GateResult] = []
@@ -383,13 +385,16 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
 def _keep_what_holds(
     work: _Work, params: TaskParams, saved: _Saved, phase: Phase
 ) -> tuple[TrainState, dict[str, float]]:
-    """Makes the policy stay flat if what it learned does not hold on other training days."""
+    """Makes the policy stay flat if what it learned does not hold on other training days.
+
+    A forced training goes on with what it learned, and tells all the same what was found.
+    """
     settings = phase_settings(work.ppo, phase)
     stretches = cut_stretches(params, work.split.train, work.ppo)
     n_updates = max(work.budgets[work.phases.index(phase)] // 2, 1)
     state = saved.state
     found = cross_fit(params, stretches, settings, state, saved.previous, n_updates=n_updates)
-    if not found.is_shown:
+    if not found.is_shown and not work.forced:
         flat = stay_flat(params, stretches, settings, state.params)
         state = state._replace(params=flat)
     return state, found.scalars()
