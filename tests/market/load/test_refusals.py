@@ -1,5 +1,6 @@
 """What is not sane is refused with rows and a remedy, and leaves nothing behind."""
 
+import gzip
 import zipfile
 from collections.abc import Callable
 from datetime import date
@@ -272,6 +273,7 @@ HOSTILE = {
     "cut.dbn.zst": b"\x28\xb5\x2f\xfd\x04X\x94\x04",
     "new.dbn": b"DBN\x09" + b"a" * 100,
     "old.dbz": b"P*M\x18" + b"\0" * 100,
+    "empty.gz": gzip.compress(b"\n"),
     "cut.gz": b"\x1f\x8b\x08\0\0\0\0\0",
     "cut.zst": b"\x28\xb5\x2f\xfd\x04X",
     "cut.zip": b"PK\x03\x04" + b"\0" * 50,

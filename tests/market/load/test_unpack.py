@@ -2,15 +2,18 @@
 
 import gzip
 import io
+import tracemalloc
 import zipfile
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from made_bars import bars_of
+from made_dbn import bars, metadata, zstd_frame
 from passline.errors import BarsError
 from passline.market.contracts import find_contract
-from passline.market.load import import_bars
+from passline.market.load import import_bars, read_bars, write_bars
 from passline.market.load import unpack as unpack_module
 from passline.market.load.unpack import _zstd_bound, unpack
 
@@ -45,6 +48,96 @@ def test_bombs_are_refused_with_the_remedy(made, tmp_path: Path, monkeypatch) ->
     with pytest.raises(BarsError, match=r"es\.csv: [\d,]+ bytes that unpack to more than.*unpack"):
         import_bars(path, contract=find_contract("ES"), out=out, tz="UTC", stamp="open")
     assert [file.name for file in tmp_path.iterdir()] == ["es.csv"]
+
+
+def lean_zip(n_members: int = 2) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as members:
+        for month in range(1, n_members + 1):
+            members.writestr(f"20240304_es_minute_trade_2024{month:02d}.csv", b"\n" * (1 << 18))
+    return archive.getvalue()
+
+
+def packed_dbn() -> bytes:
+    return zstd_frame(metadata() + bars(2), b"!", 8)
+
+
+def table(n_rows: int = 1 << 14) -> bytes:
+    sink = io.BytesIO()
+    prices = dict.fromkeys(("open", "high", "low", "close"), [5000.0] * n_rows)
+    pl.DataFrame({"time": [1_736_175_600] * n_rows, **prices}).write_parquet(sink)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("20240304_trade.zip", lean_zip),
+        ("es.dbn.zst", packed_dbn),
+        ("es.parquet", table),
+    ],
+)
+def test_bombs_that_their_readers_unpack_are_refused_with_the_remedy(
+    name: str, made, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(unpack_module, "ALWAYS_BYTES", (1 << 19) - 1)
+    monkeypatch.setattr(unpack_module, "LARGEST_RATIO", 20)
+    path, out = tmp_path / name, tmp_path / "out.parquet"
+    path.write_bytes(made())
+    with pytest.raises(BarsError, match=rf"^{name}: [\d,]+ bytes that unpack to .*If it is, "):
+        import_bars(path, contract=find_contract("ES"), out=out, tz="UTC", stamp="open")
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_bar_file_of_too_many_rows_is_refused(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "es.parquet"
+    write_bars(bars_of(("2024-01-08 18:00", "2024-01-09 10:00")), path)
+    read_bars(path)
+    monkeypatch.setattr(unpack_module, "ALWAYS_BYTES", 0)
+    monkeypatch.setattr(unpack_module, "LARGEST_RATIO", 1)
+    with pytest.raises(BarsError, match=r"^es\.parquet: [\d,]+ bytes that unpack to more than"):
+        read_bars(path)
+
+
+def test_a_zip_inside_another_container_is_refused(tmp_path: Path) -> None:
+    """The allowance of the inner one would be a multiple of what the outer one was allowed."""
+    path = tmp_path / "20240304_trade.zip.gz"
+    path.write_bytes(gzip.compress(lean_zip()))
+    with pytest.raises(BarsError, match=r"a zip inside gzip\. Unpack it and import the zip"):
+        import_bars(path, contract=find_contract("ES"), out=tmp_path / "out.parquet")
+
+
+@pytest.mark.parametrize("member", ["es.csv", "20240304_es_minute_trade_202403.csv"])
+def test_members_that_understate_their_size_are_not_unpacked_beyond_it(
+    member: str, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "es.zip", tmp_path / "out.parquet"
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as members:
+        members.writestr(member, bytes(64 << 20))
+    data = bytearray(archive.getvalue())
+    for mark, at in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        start = data.index(mark) + at
+        data[start : start + 4] = (1_000).to_bytes(4, "little")
+    path.write_bytes(data)
+    tracemalloc.start()
+    with pytest.raises(BarsError):
+        import_bars(path, contract=find_contract("ES"), out=out, tz="UTC", stamp="open")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 << 20
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("member", ["es.csv", "20240304_es_minute_trade_202403.csv"])
+def test_zips_that_unpack_at_once_are_refused(method: int, member: str, tmp_path: Path) -> None:
+    path = tmp_path / "es.zip"
+    with zipfile.ZipFile(path, "w", method) as members:
+        members.writestr(member, TEXT)
+    with pytest.raises(
+        BarsError, match=rf"^es\.zip: {member} is packed by method {method}; .*anew"
+    ):
+        import_bars(path, contract=find_contract("ES"), out=tmp_path / "out.parquet")
 
 
 @pytest.mark.parametrize(("made", "kind"), [(gzipped, "gzip"), (zipped, "zip")])

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from passline.errors import BarsError
 from passline.market.load.chunks import Chunk, Source
+from passline.market.load.damage import ARCHIVE_ERRORS
 from passline.market.load.peek import Peek
+from passline.market.load.unpack import require_sound_zstd
 from passline.market.load.zones import SECOND_NS
 
 __all__ = ["open_dbn"]
@@ -127,8 +129,18 @@ def open_dbn(peek: Peek) -> Source:
     """Opens DBN of the schemas ohlcv-1s, ohlcv-1m and trades.
 
     Raises:
-        BarsError: the extra is missing, the file is damaged or holds another schema.
+        BarsError: the extra is missing, the file is damaged, holds another schema or unpacks to
+            more than market data does.
     """
+    with peek.path.open("rb") as file:
+        is_packed = file.read(4) == b"(\xb5/\xfd"
+    if is_packed:
+        try:
+            require_sound_zstd(peek.path, peek.name)
+        except ARCHIVE_ERRORS as error:
+            raise BarsError(
+                f"{peek.name}: not a sound DBN file ({error}). Download it again"
+            ) from None
     first = next((records for records in _decode(peek) if records), [])
     if not first or type(first[0]).__name__ != "Metadata":
         raise BarsError(f"{peek.name}: the DBN file ends before its metadata. Download it again")

@@ -13,6 +13,7 @@ from passline.market.load.chunks import Chunk, Source
 from passline.market.load.damage import ARCHIVE_ERRORS, TABLE_ERRORS
 from passline.market.load.months import MONTH_LETTERS
 from passline.market.load.peek import Peek
+from passline.market.load.unpack import read_member, require_zip_size
 
 __all__ = ["open_lean"]
 
@@ -20,14 +21,14 @@ _MEMBER = re.compile(
     r"^(?P<day>\d{8})_(?P<root>[a-z0-9]+)_(?P<step>minute|second|tick)_trade_"
     r"(?P<year>\d{4})(?P<month>\d{2})\.csv$"
 )
-_LARGEST_BYTES = 1 << 31
 
 
 def open_lean(peek: Peek) -> Source:
     """Opens a zip of trade bars or trade ticks.
 
     Raises:
-        BarsError: the zip holds quotes, open interest, daily or hourly bars, or odd names.
+        BarsError: the zip holds quotes, open interest, daily or hourly bars, or odd names, or
+            unpacks to more than market data does.
     """
     matches = [_MEMBER.match(member) for member in peek.members]
     if not all(matches) or not matches:
@@ -36,6 +37,8 @@ def open_lean(peek: Peek) -> Source:
             f"{peek.name}: holds {odd}, which is not trades by minute, second or tick. Take the "
             "zip named ..._trade.zip of the folder minute, second or tick"
         )
+    with zipfile.ZipFile(peek.path) as archive:
+        require_zip_size(archive, peek.path, peek.name)
     steps = {match["step"] for match in matches if match}
 
     def chunks() -> Iterator[Chunk]:
@@ -48,13 +51,11 @@ def open_lean(peek: Peek) -> Source:
 
 def _read_member(archive: zipfile.ZipFile, match: re.Match[str], name: str) -> Chunk:
     member = match[0]
-    if archive.getinfo(member).file_size > _LARGEST_BYTES:
-        raise BarsError(f"{name}: {member} unpacks to more than 2 GiB, which no trading day does")
     is_tick = match["step"] == "tick"
     cells = ("price", "size") if is_tick else ("open", "high", "low", "close", "volume")
     try:
         table = pl.read_csv(
-            archive.read(member),
+            read_member(archive, member),
             has_header=False,
             columns=list(range(1 + len(cells))),
             infer_schema=False,

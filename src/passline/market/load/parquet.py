@@ -22,6 +22,7 @@ from passline.errors import BarsError
 from passline.market.bars import Bars
 from passline.market.contract import Contract
 from passline.market.load.damage import TABLE_ERRORS
+from passline.market.load.unpack import require_table_size
 
 __all__ = ["METADATA_KEY", "is_passline_file", "read_bars", "write_bars"]
 
@@ -194,13 +195,15 @@ def read_bars(path: Path) -> Bars:
     """Reads a bar file that `write_bars` or `import_bars` wrote.
 
     Raises:
-        BarsError: the file is missing, was not written by passline, or was changed since.
+        BarsError: the file is missing, was not written by passline, was changed since, or has more
+            rows than market data of its size.
     """
     path = Path(path)
     facts = _read_metadata(path)
     try:
         contract = _contract(facts["contract"])
         expiries = tuple(facts["expiries"])
+        require_table_size(path, path.name)
         table = pl.read_parquet(path, columns=list(_COLUMNS))
         bars = Bars(
             contract=contract,

@@ -18,7 +18,7 @@ import polars as pl
 
 from passline.errors import BarsError
 from passline.market.load.damage import ARCHIVE_ERRORS, TABLE_ERRORS
-from passline.market.load.unpack import unpack
+from passline.market.load.unpack import require_table_size, unpack
 
 __all__ = ["Layout", "Peek", "container", "look", "plain_text", "sniff_layout"]
 
@@ -67,15 +67,23 @@ class Peek:
     members: tuple[str, ...] = ()
 
 
-def container(path: Path) -> str:
-    """Returns parquet, dbn, dbz, zip, gzip, zstd, utf16, json, text or binary, by first bytes."""
+def container(path: Path, name: str) -> str:
+    """Returns parquet, dbn, dbz, zip, gzip, zstd, utf16, json, text or binary, by first bytes.
+
+    Args:
+        path: the file.
+        name: what the user calls it.
+
+    Raises:
+        BarsError: it cannot be read, or is empty.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(4096)
     except OSError as error:
         raise BarsError(f"{path}: cannot be read: {error.strerror}") from error
     if not head.strip():
-        raise BarsError(f"{path.name}: the file is empty. A bar file has at least two rows")
+        raise BarsError(f"{name}: the file is empty. A bar file has at least two rows")
     marks = (
         (b"PAR1", "parquet"),
         (b"DBN", "dbn"),
@@ -102,7 +110,7 @@ def plain_text(path: Path) -> Iterator[tuple[Path, str]]:
     Raises:
         BarsError: the file is damaged, or unpacks to more than market data does.
     """
-    kind = container(path)
+    kind = container(path, path.name)
     is_single = kind == "zip" and _is_single_text(path)
     if kind not in {"gzip", "zstd", "utf16"} and not is_single:
         yield path, kind
@@ -113,14 +121,17 @@ def plain_text(path: Path) -> Iterator[tuple[Path, str]]:
             unpack(path, kind, target)
         except (*ARCHIVE_ERRORS, *TABLE_ERRORS):
             raise BarsError(f"{path.name}: the {kind} file is damaged. Fetch it again") from None
-        yield target, container(target)
+        inside = container(target, path.name)
+        if inside == "zip":
+            raise BarsError(f"{path.name}: a zip inside {kind}. Unpack it and import the zip")
+        yield target, inside
 
 
 def _is_single_text(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except ARCHIVE_ERRORS:
         raise BarsError(f"{path.name}: the zip file is damaged. Fetch it again") from None
     return len(names) == 1 and not LEAN_MEMBER.search(names[0])
 
@@ -210,12 +221,14 @@ def look(path: Path, name: str, kind: str) -> Peek:
         kind: its container, from `plain_text`.
 
     Raises:
-        BarsError: the text has conflict markers, or the Parquet footer is damaged.
+        BarsError: the text has conflict markers, or the Parquet file is damaged or has more rows
+            than market data of its size.
     """
     peek = Peek(path=path, name=name, container=kind)
     if kind == "parquet":
         try:
             schema = tuple(pl.read_parquet_schema(path).items())
+            require_table_size(path, name)
         except TABLE_ERRORS:
             raise BarsError(f"{name}: the Parquet file is damaged. Fetch it again") from None
         return replace(peek, schema=schema)
