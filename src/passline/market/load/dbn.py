@@ -1,7 +1,8 @@
 """Databento DBN, versions 1 to 3, plain or zstd, through the databento extra.
 
 The extra decodes the stream; records of bars and of trades are fixed-size structs (Databento's DBN
-encoding specification), read here as arrays. Prices are billionths, times ns of UTC.
+encoding specification), read here as arrays; live recordings have the time of sending behind them
+(ts_out), which is left out. Prices are billionths, times ns of UTC.
 """
 
 from collections.abc import Iterator
@@ -21,8 +22,13 @@ from passline.market.load.zones import SECOND_NS
 
 __all__ = ["open_dbn"]
 
-_BLOCK = 1 << 18
+_PIECE = 1 << 10
+"""Bytes given to the decoder at once: a kibibyte of zstd can hold 256 blocks of 128 KiB each."""
+_STRETCH = 20_000
+"""Records of a chunk, at least."""
 _PRICE_SCALE = 1e9
+_PANIC = "PanicException"
+"""What the extra raises on a record shorter than its kind; no Exception, and of no public name."""
 _DAY_NS = 86_400 * SECOND_NS
 _HEADER = [
     ("length", "u1"),
@@ -55,8 +61,13 @@ _TRADE = np.dtype(
         ("sequence", "<u4"),
     ]
 )
+_TS_OUT_BYTES = 8
 _BAR_NS = {"ohlcv-1s": SECOND_NS, "ohlcv-1m": 60 * SECOND_NS}
-_RECORDS = {"ohlcv-1s": "OHLCVMsg", "ohlcv-1m": "OHLCVMsg", "trades": "TradeMsg"}
+_RECORDS = {
+    "ohlcv-1s": ("OHLCVMsg", _BAR),
+    "ohlcv-1m": ("OHLCVMsg", _BAR),
+    "trades": ("TradeMsg", _TRADE),
+}
 _SYSTEM = {"SystemMsg", "SystemMsgV1", "SymbolMappingMsg", "SymbolMappingMsgV1"}
 
 
@@ -70,24 +81,38 @@ def _library() -> Any:
         ) from None
 
 
-def _decode(peek: Peek) -> Iterator[list[Any]]:
-    """Yields the decoded records of each block; the first record is the metadata."""
-    dbn = _library()
+def _is_packed(peek: Peek) -> bool:
     with peek.path.open("rb") as file:
-        is_packed = file.read(4) == b"(\xb5/\xfd"
-        file.seek(0)
-        packing = dbn.Compression.ZSTD if is_packed else dbn.Compression.NONE
-        decoder = dbn.DBNDecoder(compression=packing)
+        return file.read(4) == b"(\xb5/\xfd"
+
+
+def _damaged(peek: Peek, found: object) -> BarsError:
+    first = (str(found) or type(found).__name__).splitlines()[0]
+    return BarsError(f"{peek.name}: not a sound DBN file ({first}). Download it again")
+
+
+def _decode(peek: Peek) -> Iterator[list[Any]]:
+    """Yields the decoded records, many at a time; the first record is the metadata."""
+    dbn = _library()
+    packing = dbn.Compression.ZSTD if _is_packed(peek) else dbn.Compression.NONE
+    decoder = dbn.DBNDecoder(compression=packing)
+    with peek.path.open("rb") as file:
+        records: list[Any] = []
         try:
-            while block := file.read(_BLOCK):
-                yield decoder.write_and_decode(block)
+            while piece := file.read(_PIECE):
+                records += decoder.write_and_decode(piece)
+                if len(records) >= _STRETCH:
+                    yield records
+                    records = []
         except (dbn.DBNError, ValueError, RuntimeError, OSError) as error:
-            first = str(error).splitlines()[0]
-            raise BarsError(
-                f"{peek.name}: not a sound DBN file ({first}). Download it again"
-            ) from None
-        if not is_packed and decoder.buffer():
+            raise _damaged(peek, error) from None
+        except BaseException as error:
+            if type(error).__name__ != _PANIC:
+                raise
+            raise _damaged(peek, error) from None
+        if decoder.buffer():
             raise BarsError(f"{peek.name}: the DBN file ends inside a record. Download it again")
+        yield records
 
 
 class _Names:
@@ -132,15 +157,11 @@ def open_dbn(peek: Peek) -> Source:
         BarsError: the extra is missing, the file is damaged, holds another schema or unpacks to
             more than market data does.
     """
-    with peek.path.open("rb") as file:
-        is_packed = file.read(4) == b"(\xb5/\xfd"
-    if is_packed:
+    if _is_packed(peek):
         try:
             require_sound_zstd(peek.path, peek.name)
         except ARCHIVE_ERRORS as error:
-            raise BarsError(
-                f"{peek.name}: not a sound DBN file ({error}). Download it again"
-            ) from None
+            raise _damaged(peek, error) from None
     first = next((records for records in _decode(peek) if records), [])
     if not first or type(first[0]).__name__ != "Metadata":
         raise BarsError(f"{peek.name}: the DBN file ends before its metadata. Download it again")
@@ -153,7 +174,7 @@ def open_dbn(peek: Peek) -> Source:
         )
     names = _Names(metadata)
     return Source(
-        chunks=lambda: _chunks(peek, _RECORDS[schema], names),
+        chunks=lambda: _chunks(peek, *_RECORDS[schema], names),
         is_utc=True,
         zone="UTC",
         is_points=schema == "trades",
@@ -161,7 +182,7 @@ def open_dbn(peek: Peek) -> Source:
     )
 
 
-def _chunks(peek: Peek, wanted: str, names: _Names) -> Iterator[Chunk]:
+def _chunks(peek: Peek, wanted: str, dtype: np.dtype[Any], names: _Names) -> Iterator[Chunk]:
     row, is_first = 1, True
     for records in _decode(peek):
         body = records[1:] if is_first and records else records
@@ -170,24 +191,36 @@ def _chunks(peek: Peek, wanted: str, names: _Names) -> Iterator[Chunk]:
         if kinds - {wanted} - _SYSTEM:
             odd = ", ".join(sorted(kinds - {wanted} - _SYSTEM))
             raise BarsError(f"{peek.name}: {odd} among {wanted} records; download one schema")
-        raw = [bytes(record) for record in body if type(record).__name__ == wanted]
+        mine = [record for record in body if type(record).__name__ == wanted]
+        raw = _raw_bytes(mine, dtype.itemsize, peek)
         if raw:
-            yield _to_chunk(raw, row, names)
+            yield _to_chunk(np.frombuffer(b"".join(raw), dtype=dtype), row, names)
             row += len(raw)
 
 
-def _to_chunk(raw: list[bytes], first_row: int, names: _Names) -> Chunk:
-    dtype = _BAR if len(raw[0]) == _BAR.itemsize else _TRADE
-    table = np.frombuffer(b"".join(raw), dtype=dtype)
+def _raw_bytes(records: list[Any], n_bytes: int, peek: Peek) -> list[bytes]:
+    """Returns the first n bytes of each record.
+
+    A record's own word for its length is checked first: the extra reads that many bytes of its
+    memory, where only the struct and the time of sending lie.
+    """
+    odd = {record.record_size() for record in records} - {n_bytes, n_bytes + _TS_OUT_BYTES}
+    if odd:
+        raise _damaged(peek, f"a record of {min(odd)} bytes, where {n_bytes} are right")
+    return [bytes(record)[:n_bytes] for record in records]
+
+
+def _to_chunk(table: NDArray[Any], first_row: int, names: _Names) -> Chunk:
+    is_bar = table.dtype == _BAR
     time = table["ts_event"].astype(np.int64)
     code, symbols = names.of(table["instrument_id"], time)
-    fields = ("open", "high", "low", "close") if dtype is _BAR else ("price",) * 4
+    fields = ("open", "high", "low", "close") if is_bar else ("price",) * 4
     return Chunk(
         first_row=first_row,
         time=time,
         is_unread=np.zeros(len(table), dtype=np.bool_),
         prices=np.stack([table[name] for name in fields]) / _PRICE_SCALE,
-        volume=table["volume" if dtype is _BAR else "size"].astype(np.float64),
+        volume=table["volume" if is_bar else "size"].astype(np.float64),
         symbol=code,
         symbols=symbols,
     )
