@@ -2,6 +2,7 @@
 
 import io
 import json
+import zipfile
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -189,6 +190,15 @@ def test_a_misused_command_ends_with_2_and_names_the_word(passline, arguments, n
     done = passline("data", *arguments)
     assert done.code == 2
     assert names in done.err.splitlines()[-1]
+
+
+def test_names_in_a_file_cannot_break_the_line_or_reach_the_terminal(refused, tmp_path):
+    path = tmp_path / "es.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a_minute_trade_\x1b[31m\nb.csv", "")
+        archive.writestr("b_minute_trade_202503.csv", "")
+    said = refused("data", "import", path, "--contract", "ES", "--out", tmp_path / "o.parquet")
+    assert r"a_minute_trade_\x1b[31m\nb.csv" in said
 
 
 def test_resample_joins_bars_from_the_sessions_opening(passline, refused, bars, tmp_path):

@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--crashes", type=Path, default=Path(tempfile.gettempdir()))
     given = parser.parse_args()
+    sys.path.append(str(Path(__file__).parents[1]))
     atheris: Any = importlib.import_module("atheris")
     with atheris.instrument_imports(include=[*PACKAGES, "tomllib"]):
         inputs = importlib.import_module("inputs")

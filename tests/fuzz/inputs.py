@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+import made_dbn
 from passline.cli import main
 from passline.config import read_config
 from passline.errors import PasslineError
@@ -243,6 +244,25 @@ def json_files() -> tuple[bytes, ...]:
     return "".join(headed).encode(), "".join(plain).encode()
 
 
+def dbn_files() -> tuple[bytes, ...]:
+    """Bars plain, packed and of two frames, and bars with the time of sending."""
+    plain = made_dbn.metadata() + made_dbn.bars(30)
+    cut = len(plain) - 10 * made_dbn.BAR_BYTES
+    two = made_dbn.zstd_frame(plain[:cut]) + made_dbn.zstd_frame(plain[cut:])
+    live = made_dbn.metadata(has_ts_out=True) + made_dbn.with_ts_out(made_dbn.bars(30))
+    return plain, made_dbn.zstd_frame(plain), two, live
+
+
+def lean_file() -> bytes:
+    """Two months of a futures day, one of them stored as it is."""
+    rows = "".join(f"{54_000_000 + 60_000 * m},5000,5001,4999,5000.5,7\n" for m in range(30))
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as members:
+        members.writestr("20250106_es_minute_trade_202503.csv", rows)
+        members.writestr("20250106_es_minute_trade_202506.csv", rows, zipfile.ZIP_STORED)
+    return archive.getvalue()
+
+
 @cache
 def foreign_parquet() -> tuple[bytes, ...]:
     """Bars with floats and a zone, and with whole numbers, months and epoch seconds."""
@@ -308,6 +328,12 @@ def read_table(path: Path) -> None:
     read_market_file(path, "1m", "open")
 
 
+def read_lean(path: Path) -> None:
+    out = path.with_suffix(".out.parquet")
+    import_bars(path, contract=find_contract("ES"), out=out, roll="volume")
+    out.unlink()
+
+
 def read_fills(path: Path) -> None:
     trips, _ = read_trips(path, zone="UTC")
     json.dumps(audit(trips, load_rulebook("topstep-combine-50k")).to_dict(), allow_nan=False)
@@ -357,6 +383,11 @@ TARGETS: dict[str, Target] = {
     "ticks": Target("es.csv", (tick_file(),), read_ticks),
     "json": Target("es.json", json_files(), read_table),
     "parquet": Target("es.parquet", foreign_parquet(), read_table),
+    "dbn": Target("es.dbn.zst", dbn_files(), read_table),
+    "dbn-trades": Target(
+        "es.dbn", (made_dbn.metadata("trades") + made_dbn.trades(60),), read_table
+    ),
+    "lean": Target("20250106_trade.zip", (lean_file(),), read_lean),
     "bar file": Target("es.parquet", (sound_bars(),), lambda path: void(read_bars(path))),
     "rulebook": Target("mine.toml", (BOOK.encode(),), lambda path: void(load_rulebook(str(path)))),
     "contracts": Target("mine.toml", (CONTRACT.encode(),), lambda path: void(load_contracts(path))),

@@ -74,13 +74,20 @@ def encrypted_zip() -> bytes:
     return bytes(data)
 
 
+def zip_of_the_future() -> bytes:
+    """The same zip, marked as needing a reader of version 23.6."""
+    data = bytearray(TARGETS["bars"].seeds[-1])
+    data[data.index(b"PK\x01\x02") + 6] = 236
+    return bytes(data)
+
+
 def damaged_gzip() -> bytes:
     data = bytearray(TARGETS["bars"].seeds[-2])
     data[40:60] = bytes(20)
     return bytes(data)
 
 
-@pytest.mark.parametrize("made", [encrypted_zip, damaged_gzip])
+@pytest.mark.parametrize("made", [encrypted_zip, zip_of_the_future, damaged_gzip])
 def test_damaged_archives_are_told(made: Callable[[], bytes]) -> None:
     assert "is damaged" in check(TARGETS["bars"], made())
 

@@ -116,4 +116,6 @@ def _one_line(error: click.ClickException) -> str:
 
 
 def _say(text: str) -> None:
-    click.echo(f"passline: {text}", err=True)
+    """Writes one line; what a file's names would do to lines and terminals is written out."""
+    plain = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    click.echo(f"passline: {''.join(plain)}", err=True)
