@@ -10,7 +10,9 @@ import pytest
 from made_bars import INDEX, bars_of, clock_of, garbage_after, without
 from passline.errors import SimulationError
 from passline.market.bars import Bars
-from passline.rulebook.catalog import load_rulebook
+from passline.market.calendar import calendar_names, load_calendar
+from passline.market.clock import DAY_NS, MINUTE_NS, eastern_to_utc_ns
+from passline.rulebook.catalog import list_rulebooks, load_rulebook
 from passline.rulebook.model import Rulebook
 from passline.sim.compile import (
     CompiledTape,
@@ -19,6 +21,7 @@ from passline.sim.compile import (
     compile_markets,
     compile_rules,
     compile_tape,
+    flat_by_ns,
     join_tapes,
 )
 from passline.sim.layout import NEVER, BarFlag, LimitKind, PathRule, TargetTest, TrailKind
@@ -442,3 +445,56 @@ def test_flat_by_of_a_firm_is_a_time_of_its_own() -> None:
         "01-08 15:29",
         "01-09 15:29",
     ]
+
+
+# --- the time at which a daily limit resets ------------------------------------------------------
+
+
+def eastern_clock_ns(day: np.ndarray, minute: int) -> np.ndarray:
+    """UTC ns of a clock time on each Eastern date, days since 1970-01-01 [n]."""
+    return eastern_to_utc_ns(day.astype(np.int64) * DAY_NS + minute * MINUTE_NS)
+
+
+RESETTING = [
+    book
+    for book in list_rulebooks()
+    if book.daily_limit.kind != "none" and book.daily_limit.reset != time(18)
+]
+
+
+def test_the_books_that_reset_at_another_time_than_18_are_lucids() -> None:
+    assert {(b.firm, b.daily_limit.reset, b.clock.flat_by) for b in RESETTING} == {
+        ("Lucid Trading", time(17, 30), time(16, 45))
+    }
+    assert len(RESETTING) == 12
+
+
+@pytest.mark.parametrize("calendar", calendar_names())
+def test_a_reset_between_flat_by_and_18_never_falls_where_a_position_may_be_open(
+    calendar: str,
+) -> None:
+    """Every session of the table of holidays: no reset in it, and one between it and the next."""
+    every = load_calendar(calendar).all_sessions
+    covered = np.flatnonzero(every.is_covered)
+    sessions = every.slice(int(covered[0]), int(covered[-1]) + 1)
+    assert len(sessions) > 3_500
+    for book in RESETTING:
+        reset = book.daily_limit.reset.hour * 60 + book.daily_limit.reset.minute
+        flat_by = flat_by_ns(sessions, book.clock.flat_by_minute)
+        after = eastern_clock_ns(sessions.trade_date, reset)
+        before = eastern_clock_ns(sessions.trade_date - 1, reset)
+        assert np.all(before <= sessions.open_ns)
+        assert np.all(flat_by <= after)
+        assert np.all(after[:-1] <= sessions.open_ns[1:])
+        six = eastern_clock_ns(sessions.trade_date, 18 * 60)
+        assert np.all(six[:-1] <= sessions.open_ns[1:])
+
+
+def test_a_lockout_ends_with_the_first_session_after_the_reset_but_for_merged_halves() -> None:
+    """A holiday's halves are one day of every book, whatever its reset; six or seven a year."""
+    sessions = load_calendar("equity").all_sessions
+    goes_on = (np.diff(sessions.trading_day) == 0) & sessions.is_covered[1:]
+    year = sessions.trade_date[1:][goes_on].astype("datetime64[D]").astype("datetime64[Y]")
+    years, counts = np.unique(year, return_counts=True)
+    assert (len(years), set(counts.tolist())) == (14, {6, 7})
+    assert np.all(sessions.is_early[:-1][goes_on])
