@@ -250,6 +250,21 @@ def test_bars_outside_any_session_are_never_tradable() -> None:
     assert compiled.minutes_to_flat[60:62].tolist() == [0, 0]
 
 
+def test_no_entry_is_decided_outside_a_session_though_the_next_bar_lies_in_one() -> None:
+    bars = bars_of(("2024-01-08 17:58", "2024-01-08 18:03"))
+    compiled = compile_tape(bars, book(AT_1659))
+    assert where(compiled, BarFlag.CAN_ENTER).tolist() == [False, False, True, True, True]
+
+
+def test_a_tape_that_ends_inside_a_session_is_flat_and_settled_there() -> None:
+    bars = bars_of(
+        ("2024-01-07 18:00", "2024-01-08 17:00"), ("2024-01-08 18:00", "2024-01-09 11:00")
+    )
+    assert times(bars, AT_1659, BarFlag.FLAT) == ["01-08 16:58", "01-09 10:59"]
+    assert times(bars, AT_1659, BarFlag.DAY_CLOSE) == ["01-08 16:58", "01-09 10:59"]
+    assert compile_tape(bars, book(AT_1659)).tape.next_day[-1] == NEVER
+
+
 SEEN = BarFlag.SESSION_START | BarFlag.TRADABLE | BarFlag.CAN_ENTER
 
 

@@ -684,6 +684,19 @@ def test_a_touch_passes_at_once(engine: Engine, high: int, min_days: int, outcom
     assert state.balance == (53_000 * USD if is_met else 49_999_500)
 
 
+def test_a_touch_does_not_look_at_the_best_day(engine: Engine) -> None:
+    """3,000 in all and 2,000 on one day: at the close of a day it would have to wait."""
+    rules = RULES._replace(
+        target_balance=53_000 * USD,
+        target_test=TargetTest.TOUCH,
+        best_day_num=50,
+        best_day_den=100,
+    )
+    bars = [flat_bar(50_000), Bar((50_000, 53_003, 50_000, 50_000)), flat_bar(50_000)]
+    [(state, _)] = play(engine, bars, [LONG], rules, COSTLY, best_day=2_000 * USD)
+    assert (state.outcome, state.best_day) == (Outcome.PASSED, 2_000 * USD)
+
+
 # Consistency: best day and total (USD), the part allowed in percent, strict or not, passed or not.
 
 CONSISTENCY = [
