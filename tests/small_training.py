@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from passline.evaluate.slices import Split
-from passline.learn import curriculum
+from passline.learn import curriculum, network
 from passline.learn.curriculum import CurriculumConfig, Trained, train_curriculum
 from passline.learn.ppo import PPOConfig, make_update
 from passline.task.phases import Phase
@@ -65,6 +65,7 @@ def train(
     *,
     forced: bool = False,
     n_phases: int = 2,
+    base: network.Params | None = None,
 ) -> Trained:
     """Trains in a folder, going on from what lies there; nothing is played on the gate slices.
 
@@ -80,4 +81,6 @@ def train(
     monkeypatch.setattr(curriculum, "look_at_gate", lambda *a, **k: (None, next(found)))
     folder.mkdir(exist_ok=True)
     rows = two_phases(phases)[:n_phases]
-    return train_curriculum(prepared, rows, cut, PPO, config, recorder, folder, forced=forced)
+    return train_curriculum(
+        prepared, rows, cut, PPO, config, recorder, folder, forced=forced, base=base
+    )

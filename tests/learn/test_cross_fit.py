@@ -104,3 +104,29 @@ def test_a_policy_made_flat_enters_on_no_training_day_and_is_else_the_same(
     assert changed.tolist() == [0]
     for name in ("w0", "b0", "w1", "b1", "w2"):
         np.testing.assert_array_equal(flat["actor"][name], state.params["actor"][name])
+
+
+def test_halves_are_weeks_of_the_calendar_however_long_the_stretches(
+    params, stretches, settings, monkeypatch
+) -> None:
+    """Stretches cut in two, as sessions of short bars are, keep both parts in one half."""
+    half = stretches.n_bars // 2
+    pieces = stretches._replace(
+        first=np.stack([stretches.first, stretches.first + half], axis=1).reshape(-1),
+        n_bars=np.stack([half, stretches.n_bars - half], axis=1).reshape(-1),
+    )
+    day = np.asarray(params.tape.day)
+    known = set(((day[pieces.first] + 3) // 7).tolist())
+    learned_from: list[set[int]] = []
+
+    def seen(_, own, *__):
+        learned_from.append(set((day[own.first] + 3).tolist()))
+        return lambda state, hyper: (state, {})
+
+    monkeypatch.setattr("passline.learn.cross_fit.make_exact_update", seen)
+    state = fresh(settings)
+    cross_fit(params, pieces, settings, state, state.params, n_updates=1)
+    weeks = [{d // 7 for d in days} for days in learned_from]
+    assert weeks[0].isdisjoint(weeks[1])
+    assert weeks[0] | weeks[1] == known
+    assert {w % 2 for w in weeks[0]} == {0}

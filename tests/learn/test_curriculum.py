@@ -186,3 +186,22 @@ def test_entries_that_hold_on_no_other_day_end_flat_unless_forced(
     params = phase_params(prepared, phases["entry"], cut.train)
     results, _ = greedy_results(params, cut_stretches(params, cut.train, PPO), PPO, trained.network)
     assert results.any() == forced
+
+
+def test_weights_from_elsewhere_are_not_tested_on_halves_they_may_know(
+    prepared, phases, cut, tmp_path, monkeypatch, straight
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("halves were played")
+
+    monkeypatch.setattr(curriculum, "cross_fit", refuse)
+    base = straight[0].network
+    train(prepared, phases, cut, tmp_path, monkeypatch, Recorder(), n_phases=1, base=base)
+
+
+def test_outcomes_are_simulated_once_a_phase(prepared, phases, cut, tmp_path, monkeypatch) -> None:
+    calls = []
+    real = curriculum.cut_stretches
+    monkeypatch.setattr(curriculum, "cut_stretches", lambda *a: calls.append(a) or real(*a))
+    train(prepared, phases, cut, tmp_path, monkeypatch, Recorder())
+    assert len(calls) == 1

@@ -366,8 +366,9 @@ def evaluation_starts(
         anywhere += [(int(bar), number) for bar in window[enters[window]]]
     if not fixed:
         raise ConfigError(
-            f"the held-out stretch has no room for one episode of {span_days} calendar days. Raise "
-            "--test-days or --gate-days, or give more bars."
+            f"{slices[0].name if slices else 'the stretch'} and what follows it have no room for "
+            f"one episode of {span_days} calendar days. Give more bars, or move the cut with "
+            "--test-days and --gate-days."
         )
     rng = np.random.default_rng(seed)
     half = min((n + 1) // 2, len(fixed))

@@ -22,9 +22,10 @@ from passline.task.env import TaskParams
 
 __all__ = ["CrossFit", "cross_fit", "stay_flat"]
 
-SESSIONS_A_WEEK = 5
-LEAST_SESSIONS = 8 * SESSIONS_A_WEEK
-"""Sessions below which there is nothing to divide, and nothing is concluded."""
+LEAST_WEEKS = 8
+"""Weeks below which there is nothing to divide, and nothing is concluded."""
+MONDAY = 3
+"""Days from a Monday to 1970-01-01."""
 FLAT_BY = 5.0
 """How far the logit of holding is lifted above that of every entry of the training days, nats."""
 
@@ -34,8 +35,8 @@ class CrossFit:
     """What policies of the phase earn on training days that they have not seen.
 
     Attributes:
-        estimate: reward a session with its 95 % interval, clustered by weeks; None if there are
-            too few sessions to tell.
+        estimate: reward a stretch (a session, or a part of a long one) with its 95 % interval,
+            clustered by weeks; None if there are too few weeks to tell.
     """
 
     estimate: Estimate | None
@@ -67,19 +68,20 @@ def cross_fit(
 ) -> CrossFit:
     """Learns the phase on either half of its weeks and plays each on the other half.
 
+    Weeks are those of the calendar, alike on all markets, which share their luck.
+
     Args:
         params: constants of the phase.
         stretches: its training range.
         config: the learner's settings as the phase has them.
         start: any state of the learner; it is copied, its key is used.
-        begin: weights that the phase began with.
+        begin: weights that the phase began with; they may know nothing of either half.
         n_updates: updates of each half.
     """
-    n = len(stretches.first)
-    if n < LEAST_SESSIONS:
+    week = (np.asarray(params.tape.day)[stretches.first].astype(np.int64) + MONDAY) // 7
+    if len(np.unique(week)) < LEAST_WEEKS:
         return CrossFit(estimate=None)
-    week = np.arange(n) // SESSIONS_A_WEEK
-    results = np.zeros(n)
+    results = np.zeros(len(week))
     for half in (0, 1):
         is_own = week % 2 == half
         state = _fresh(start, begin, half)

@@ -30,7 +30,13 @@ from passline.learn.checkpoint import (
     save_checkpoint,
 )
 from passline.learn.cross_fit import cross_fit, stay_flat
-from passline.learn.full_information import UNSEEN, Learner, cut_stretches, make_exact_update
+from passline.learn.full_information import (
+    UNSEEN,
+    Learner,
+    Stretches,
+    cut_stretches,
+    make_exact_update,
+)
 from passline.learn.ppo import (
     Hyper,
     Metrics,
@@ -42,7 +48,7 @@ from passline.learn.ppo import (
     make_update,
     next_phase_state,
 )
-from passline.learn.reweigh import FAILURE_RATES, failure_rates, start_weights, stored_rates
+from passline.learn.reweigh import FAILURE_RATES, failure_rates, rates_in, start_weights
 from passline.sim.jit import sim_jit
 from passline.sim.layout import DoneReason
 from passline.task import env
@@ -313,7 +319,7 @@ def _start_or_resume(work: _Work) -> tuple[_Saved, _Cursor]:
         phase=int(meta["phase_index"]),
         update=int(meta["update"]),
         step=int(meta["step"]),
-        failure_rates=stored_rates(work.checkpoints) if work.checkpoints else {},
+        failure_rates=rates_in(meta),
     )
 
 
@@ -348,7 +354,8 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
     hyper = make_hyper(settings, int(saved.state.n_updates) - cursor.update, n_updates)
     if cursor.update == 0:
         cursor.failure_rates = _failure_rates(work, params, saved.state.params, cursor)
-    update = _learner(work, params, cursor)
+    stretches = _stretches(work, params, phase)
+    update = _learner(work, params, stretches, cursor)
     looks = look_updates(n_updates, work.config.evaluations_per_phase)
     state = saved.state
     while cursor.update < n_updates:
@@ -358,8 +365,9 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
         scalars["time/fps"] = work.ppo.batch_size / (time.perf_counter() - began)
         cursor.update += 1
         cursor.step += work.ppo.batch_size
-        if cursor.update == n_updates and phase.learner == "full_information":
-            state, found = _keep_what_holds(work, params, _Saved(state, saved.previous), phase)
+        if cursor.update == n_updates and stretches is not None:
+            now = _Saved(state, saved.previous)
+            state, found = _keep_what_holds(work, params, stretches, now, cursor)
             scalars |= found
         progress = Progress(
             step=cursor.step,
@@ -375,7 +383,7 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
         if cursor.update in looks:
             score = _look(work, params, state.params, cursor)
             cursor.failure_rates = _failure_rates(work, params, state.params, cursor)
-            update = _learner(work, params, cursor)
+            update = _learner(work, params, stretches, cursor)
         is_due = cursor.update % work.config.checkpoint_every == 0 or cursor.update == n_updates
         if is_due or score is not None:
             _save(work, _Saved(state, saved.previous), cursor, score)
@@ -383,16 +391,19 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
 
 
 def _keep_what_holds(
-    work: _Work, params: TaskParams, saved: _Saved, phase: Phase
+    work: _Work, params: TaskParams, stretches: Stretches, saved: _Saved, cursor: _Cursor
 ) -> tuple[TrainState, dict[str, float]]:
     """Makes the policy stay flat if what it learned does not hold on other training days.
 
-    A forced training goes on with what it learned, and tells all the same what was found.
+    A forced training goes on with what it learned, and tells all the same what was found. Weights
+    that come from a phase before or from another run may have seen both halves of the days; then
+    the halves tell nothing, and the gate alone decides.
     """
-    settings = phase_settings(work.ppo, phase)
-    stretches = cut_stretches(params, work.split.train, work.ppo)
-    n_updates = max(work.budgets[work.phases.index(phase)] // 2, 1)
     state = saved.state
+    if cursor.phase > 0 or work.base is not None:
+        return state, {}
+    settings = phase_settings(work.ppo, work.phases[cursor.phase])
+    n_updates = max(work.budgets[cursor.phase] // 2, 1)
     found = cross_fit(params, stretches, settings, state, saved.previous, n_updates=n_updates)
     if not found.is_shown and not work.forced:
         flat = stay_flat(params, stretches, settings, state.params)
@@ -423,11 +434,20 @@ def _failure_rates(
     return failure_rates(work.prepared, params, work.split.train, policy, seed=seed)
 
 
-def _learner(work: _Work, params: TaskParams, cursor: _Cursor) -> Learner:
+def _stretches(work: _Work, params: TaskParams, phase: Phase) -> Stretches | None:
+    """Returns the outcomes that a phase learns from; None if it learns from rollouts."""
+    if phase.learner != "full_information":
+        return None
+    return cut_stretches(params, work.split.train, work.ppo)
+
+
+def _learner(
+    work: _Work, params: TaskParams, stretches: Stretches | None, cursor: _Cursor
+) -> Learner:
     """Returns the update that the phase learns by."""
+    if stretches is not None:
+        return make_exact_update(params, stretches, work.ppo)
     phase, train = work.phases[cursor.phase], work.split.train
-    if phase.learner == "full_information":
-        return make_exact_update(params, cut_stretches(params, train, work.ppo), work.ppo)
     weights = start_weights(work.prepared, train, cursor.failure_rates, work.config.reweigh)
     if weights is not None:
         params = phase_params(work.prepared, phase, train, weights)

@@ -18,9 +18,9 @@ from jax import Array
 from numpy.typing import NDArray
 
 from passline.learn import network
-from passline.learn.objective import make_optimizer
+from passline.learn.objective import descend
 from passline.learn.rollout import Metrics, TrainState, Tree
-from passline.learn.settings import Hyper, PPOConfig
+from passline.learn.settings import Hyper, PPOConfig, scheduled
 from passline.sim.jit import sim_jit
 from passline.sim.layout import AnyArray, BarFlag
 from passline.sim.step import start
@@ -322,11 +322,7 @@ def _learn(
     config: PPOConfig, state: TrainState, drawn: Drawn, entries: Array, hyper: Hyper
 ) -> _Learned:
     """Values the present policy on what was drawn and takes the gradient steps of one update."""
-    elapsed = (state.n_updates - hyper.first_update).astype(jnp.float32)
-    share = jnp.clip(elapsed / jnp.maximum(hyper.n_updates, 1).astype(jnp.float32), 0.0, 1.0)
-    share = jnp.where(hyper.n_updates > 0, share, 0.0)
-    rate = hyper.learning_rate + (hyper.learning_rate_floor - hyper.learning_rate) * share
-    bonus = hyper.entropy_coef + (hyper.entropy_coef_floor - hyper.entropy_coef) * share
+    rate, bonus = scheduled(hyper, state.n_updates)
     rows, metrics = _value(state.params, drawn, entries, hyper)
 
     def one_step(carry: tuple[network.Params, Tree], number: Array) -> tuple[Tree, Metrics]:
@@ -334,11 +330,8 @@ def _learn(
         part = _every(rows, config.n_minibatches, number)
         grads, terms = jax.grad(_loss, has_aux=True)(weights, part, entries, hyper, bonus)
         grads = network.without_inputs(grads, UNSEEN)
-        norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
-        scale = jnp.minimum(1.0, hyper.max_grad_norm / (norm + 1e-6))
-        steps, moved = make_optimizer().update(jax.tree.map(lambda g: g * scale, grads), moments)
-        new = jax.tree.map(lambda p, s: p - rate * s, weights, steps), moved
-        kept = jax.tree.map(lambda a, b: jnp.where(jnp.isfinite(norm), a, b), new, carry)
+        *new, norm = descend(weights, moments, grads, rate, hyper.max_grad_norm)
+        kept = jax.tree.map(lambda a, b: jnp.where(jnp.isfinite(norm), a, b), tuple(new), carry)
         return kept, terms | {"train/grad_norm": norm}
 
     (params, opt_state), terms = jax.lax.scan(

@@ -8,9 +8,9 @@ import optax  # type: ignore[import-untyped]
 
 from passline.learn import network
 from passline.learn.rollout import Batch, Metrics, Tree
-from passline.learn.settings import Hyper, PPOConfig
+from passline.learn.settings import Hyper, PPOConfig, scheduled
 
-__all__ = ["make_optimizer", "optimize"]
+__all__ = ["descend", "make_optimizer", "optimize"]
 
 _ADAM_EPS = 1e-5
 
@@ -18,6 +18,21 @@ _ADAM_EPS = 1e-5
 def make_optimizer() -> optax.GradientTransformation:
     """Builds Adam without its step size, which the schedule supplies at each update."""
     return optax.scale_by_adam(eps=_ADAM_EPS)
+
+
+def descend(
+    params: network.Params,
+    opt_state: Tree,
+    grads: network.Params,
+    rate: jax.Array,
+    max_grad_norm: jax.Array,
+) -> tuple[network.Params, Tree, jax.Array]:
+    """Takes one step of Adam by a gradient scaled down to a norm; returns that norm before it."""
+    norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
+    scale = jnp.minimum(1.0, max_grad_norm / (norm + 1e-6))
+    scaled = jax.tree.map(lambda g: g * scale, grads)
+    steps, opt_state = make_optimizer().update(scaled, opt_state)
+    return jax.tree.map(lambda p, s: p - rate * s, params, steps), opt_state, norm
 
 
 class _Progress(NamedTuple):
@@ -57,11 +72,7 @@ def optimize(
     above 1.5 * target_kl ends the update; here inside the compiled loop, so that what remains
     costs nothing. A gradient or KL that is not finite ends it too, before it reaches the weights.
     """
-    elapsed = (n_updates - hyper.first_update).astype(jnp.float32)
-    share = jnp.clip(elapsed / jnp.maximum(hyper.n_updates, 1).astype(jnp.float32), 0.0, 1.0)
-    share = jnp.where(hyper.n_updates > 0, share, 0.0)
-    learning_rate = _blend(hyper.learning_rate, hyper.learning_rate_floor, share)
-    entropy_coef = _blend(hyper.entropy_coef, hyper.entropy_coef_floor, share)
+    learning_rate, entropy_coef = scheduled(hyper, n_updates)
     n_blocks = config.n_lanes // config.lane_block
     orders = jax.vmap(lambda k: jax.random.permutation(k, n_blocks))(
         jax.random.split(key, config.n_epochs)
@@ -74,13 +85,11 @@ def optimize(
     def one_minibatch(loop: _Progress) -> _Progress:
         part = _take_lanes(batch, orders[loop.n_seen], config.lane_block)
         grads, terms = grad(loop.params, part, config, hyper, entropy_coef)
-        norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
+        moved, opt_state, norm = descend(
+            loop.params, loop.opt_state, grads, learning_rate, hyper.max_grad_norm
+        )
         is_near = terms["train/approx_kl"] <= 1.5 * hyper.target_kl
         is_stopped = ~(is_near & jnp.isfinite(norm))
-        scale = jnp.minimum(1.0, hyper.max_grad_norm / (norm + 1e-6))
-        grads = jax.tree.map(lambda g: g * scale, grads)
-        steps, opt_state = make_optimizer().update(grads, loop.opt_state)
-        moved = jax.tree.map(lambda p, s: p - learning_rate * s, loop.params, steps)
         terms = terms | {"train/grad_norm": norm}
 
         def unless_stopped(new: jax.Array, old: jax.Array) -> jax.Array:
@@ -109,10 +118,6 @@ def optimize(
     metrics["train/entropy_coef"] = entropy_coef
     metrics["train/n_epochs_done"] = end.n_applied / config.n_minibatches
     return end.params, end.opt_state, metrics
-
-
-def _blend(start: jax.Array, end: jax.Array, share: jax.Array) -> jax.Array:
-    return start + (end - start) * share
 
 
 def _take_lanes(batch: Batch, blocks: jax.Array, lane_block: int) -> Batch:

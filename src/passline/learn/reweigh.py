@@ -22,7 +22,7 @@ from passline.sim.layout import NEVER, Outcome
 from passline.task.env import TaskParams
 from passline.task.prepare import Prepared
 
-__all__ = ["FAILURE_RATES", "failure_rates", "start_weights", "stored_rates"]
+__all__ = ["FAILURE_RATES", "failure_rates", "rates_in", "start_weights", "stored_rates"]
 
 FAILURE_RATES = "failure_rates"
 """Key of a checkpoint's meta data."""
@@ -115,5 +115,9 @@ def stored_rates(checkpoints: Path) -> dict[str, float]:
     found = list_checkpoints(checkpoints)
     if not found:
         return {}
-    meta: dict[str, Any] = max(found, key=lambda info: int(info.meta["step"])).meta
+    return rates_in(max(found, key=lambda info: int(info.meta["step"])).meta)
+
+
+def rates_in(meta: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the failure rates among a checkpoint's facts; empty if there are none."""
     return {str(name): float(rate) for name, rate in meta.get(FAILURE_RATES, {}).items()}

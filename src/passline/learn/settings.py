@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from passline.errors import ConfigError
 from passline.learn.mlp import Precision, usual_precision
 
-__all__ = ["Hyper", "PPOConfig", "make_hyper", "require"]
+__all__ = ["Hyper", "PPOConfig", "make_hyper", "require", "scheduled"]
 
 USUAL_PRECISION = usual_precision()
 
@@ -139,6 +139,15 @@ def make_hyper(config: PPOConfig, first_update: int = 0, n_updates: int = 0) -> 
         if name not in {"first_update", "n_updates"}
     }
     return Hyper(first_update=jnp.int32(first_update), n_updates=jnp.int32(n_updates), **values)
+
+
+def scheduled(hyper: Hyper, n_updates: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the step size and the weight of the entropy at an update, linear in between."""
+    elapsed = (n_updates - hyper.first_update).astype(jnp.float32)
+    share = jnp.clip(elapsed / jnp.maximum(hyper.n_updates, 1).astype(jnp.float32), 0.0, 1.0)
+    share = jnp.where(hyper.n_updates > 0, share, 0.0)
+    rate = hyper.learning_rate + (hyper.learning_rate_floor - hyper.learning_rate) * share
+    return rate, hyper.entropy_coef + (hyper.entropy_coef_floor - hyper.entropy_coef) * share
 
 
 def require(is_ok: bool, name: str, value: object, allowed: str) -> None:
