@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from passline.learn import tune_xla
+from passline.sim.xla import tune_xla
 
 tune_xla()
 

@@ -9,7 +9,7 @@ and the telemetry that training reads. Repetitions are interleaved; rates are me
     python benchmarks/sim.py --json
     python benchmarks/sim.py --curve
 
-XLA's multi-output fusion is on (passline.sim.jit.SIM_FLAG); `--plain` leaves it off.
+Compiled as training compiles its rollouts, and under the flags that every command sets.
 """
 
 import argparse
@@ -28,11 +28,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
-from passline.learn import tune_xla
-from passline.sim.jit import SIM_FLAG, sim_jit
+from passline.sim.xla import tune_xla
 
-if "--plain" not in sys.argv:
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {SIM_FLAG}"
 tune_xla()
 
 import jax  # noqa: E402
@@ -42,6 +39,7 @@ from jax import Array  # noqa: E402
 from passline.envs.making import make_task  # noqa: E402
 from passline.market.bars import Bars  # noqa: E402
 from passline.market.synthetic import SyntheticConfig, synthesize  # noqa: E402
+from passline.sim.jit import sim_jit  # noqa: E402
 from passline.sim.step import is_active  # noqa: E402
 from passline.task import env  # noqa: E402
 from passline.task.env import EnvState, TaskParams  # noqa: E402
@@ -107,7 +105,7 @@ class Play:
             return jax.lax.scan(lambda s, k: one_step(params, s, k), state, keys)
 
         self.n_steps = N_STEPS * (n_lanes // n_threads) * n_threads
-        self._block = sim_jit(block, donate_argnums=(1,))
+        self._block = sim_jit(block, is_fused=True, donate_argnums=(1,))
         self._params = params
         self._keys = list(jax.random.split(jax.random.key(SEED), n_threads))
         begin = sim_jit(env.reset, static_argnums=2)
@@ -227,7 +225,6 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, default=4096, help="accounts at once")
     parser.add_argument("--threads", type=int, default=2, help="threads that share them")
     parser.add_argument("--repetitions", type=int, default=9, help="timed blocks of each")
-    parser.add_argument("--plain", action="store_true", help="without multi-output fusion")
     parser.add_argument("--curve", action="store_true", help="steps/s and memory by lanes and bars")
     parser.add_argument("--point", nargs=2, metavar=("LANES", "YEARS"), help="one of its points")
     words = parser.parse_args()

@@ -34,7 +34,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, get_args
 
-from passline.learn import tune_xla
+from passline.sim.xla import tune_xla
 
 tune_xla()
 
@@ -70,18 +70,20 @@ class Passline:
         lanes = sim_jit(env.reset, static_argnums=2)(task.params, key, config.n_lanes)
         self.state = ppo.init_train_state(config, lanes, N_FEATURES, N_ACTIONS, key)
         self._update = ppo.make_update(env, config)
-        play = sim_jit(lambda p, s, k: rollout.play(env, config, p, s, k)[1:3])
-        steps, last_obs = play(task.params, self.state, key)
+        play = sim_jit(
+            lambda p, s: rollout.play(env, config, p, s.params, rollout.lanes_of(s), key)
+        )
+        rolled = play(task.params, self.state)
         hyper = ppo.make_hyper(config)
 
-        def learn(state: Any, steps: Any, last_obs: Any) -> Any:
-            batch, _ = rollout.estimate(config, state.params, steps, last_obs, hyper)
+        def learn(state: Any, rolled: Any) -> Any:
+            batch, _ = rollout.estimate(config, state.params, rolled, hyper)
             return objective.optimize(
                 config, state.params, state.opt_state, batch, key, hyper, state.n_updates
             )
 
         learning = jax.jit(learn)
-        self.learn = lambda: jax.block_until_ready(learning(self.state, steps, last_obs))
+        self.learn = lambda: jax.block_until_ready(learning(self.state, rolled))
 
     def update(self) -> None:
         """One rollout and its gradient steps."""

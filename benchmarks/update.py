@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from passline.learn import tune_xla
+from passline.sim.xla import tune_xla
 
 tune_xla()
 
@@ -87,7 +87,10 @@ def measure(config: ppo.PPOConfig, n_repetitions: int) -> dict[str, Any]:
     )
     state = ppo.init_train_state(config, env_state, N_FEATURES, N_ACTIONS, keys[3])
     update = ppo.make_update(env, config)
-    play = sim_jit(lambda s, k: rollout.play(env, config, env_params, s, k)[1:])
+    play = sim_jit(
+        lambda s, k: rollout.play(env, config, env_params, s.params, rollout.lanes_of(s), k),
+        is_fused=True,
+    )
     square = jax.random.normal(keys[0], (PEAK_SIZE, PEAK_SIZE))
     multiply = jax.jit(lambda a: a @ a.T)
 

@@ -13,11 +13,14 @@ from passline.evaluate.slices import SliceConfig, Split, split
 from passline.market.synthetic import SyntheticConfig, SyntheticMarket, synthesize
 from passline.rulebook.catalog import load_rulebook
 from passline.sim.jit import sim_jit
+from passline.sim.xla import tune_xla
 from passline.task import env
 from passline.task.env import TaskParams
 from passline.task.phases import Phase, load_phases
 from passline.task.prepare import Prepared, TaskConfig, phase_params, prepare
 from proving import figure, pytest_terminal_summary  # noqa: F401  (a fixture and a hook)
+
+tune_xla()
 
 ParamsOf = Callable[[Prepared, Phase], TaskParams]
 FIRST_DATE, END_DATE = date(2024, 1, 2), date(2024, 6, 1)

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from passline.learn.xla import tune_xla
+from passline.sim.xla import tune_xla
 
 tune_xla()
 

@@ -2,7 +2,3 @@
 
 Nothing here knows what a bar, a rulebook or an account is: it sees observations, masks and rewards.
 """
-
-from passline.learn.xla import tune_xla
-
-__all__ = ["tune_xla"]

@@ -28,6 +28,7 @@ __all__ = [
     "evaluate_actions",
     "init_params",
     "masked_log_softmax_t",
+    "n_actions",
     "open_actions",
     "pack_mask",
     "policy_logits",
@@ -127,6 +128,12 @@ def open_actions(params: Params, stand_ins: Mapping[int, int], below: float) -> 
         weights = weights.at[action].set(weights[other])
         biases = biases.at[action].set(biases[other] - below)
     return {**params, "actor": actor | {f"w{last}": weights, f"b{last}": biases}}
+
+
+def n_actions(params: Params) -> int:
+    """Returns the number of actions A that the policy chooses from."""
+    actor = params["actor"]
+    return int(actor[f"b{len(actor) // 2 - 1}"].shape[0])
 
 
 def policy_logits(params: Params, obs: jax.Array) -> jax.Array:

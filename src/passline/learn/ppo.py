@@ -4,6 +4,8 @@ This module puts the parts together: settings, rollout and objective. Nothing in
 an action means or what a reward is made of.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, cast
 
 import jax
@@ -11,7 +13,18 @@ import jax.numpy as jnp
 
 from passline.learn import network
 from passline.learn.objective import make_optimizer, optimize
-from passline.learn.rollout import Env, Metrics, Steps, TrainState, Tree, estimate, play
+from passline.learn.rollout import (
+    Env,
+    Metrics,
+    Rollout,
+    TrainState,
+    Tree,
+    estimate,
+    join,
+    lanes_of,
+    play,
+    share_of,
+)
 from passline.learn.settings import Hyper, PPOConfig, make_hyper, require
 from passline.sim.jit import sim_jit
 
@@ -85,8 +98,10 @@ def next_phase_state(state: TrainState, env_state: Tree) -> TrainState:
 def make_update(env: Env, config: PPOConfig) -> Update:
     """Builds the compiled update: a rollout, then advantages and gradient steps.
 
-    Two compiled calls, because what contains the simulator must be compiled without XLA's fusion
-    pass (see sim.jit), and what trains the networks takes twice as long without it.
+    Two compiled programs, because what contains the simulator must not be compiled with XLA's plain
+    fusion (see sim.jit), and what trains the networks takes twice as long without it. The rollout
+    is played in shares of the lanes, a thread each: the simulator's operations are too small for
+    XLA to spread over processors, and fewer lanes stay in their caches.
 
     Args:
         env: the environment's functions.
@@ -96,36 +111,50 @@ def make_update(env: Env, config: PPOConfig) -> Update:
         A function (env_params, state, hyper) -> (state, metrics). It donates state: the caller
         must not use it again. Without hyper the settings of config hold still.
     """
+    n_shares = config.n_shares
 
-    def roll(env_params: Tree, state: TrainState) -> tuple[TrainState, Steps, jax.Array, Metrics]:
-        key, rollout_key = jax.random.split(state.key)
-        rolled, steps, last_obs, metrics = play(env, config, env_params, state, rollout_key)
-        return rolled._replace(key=key), steps, last_obs, metrics
+    def draw_keys(state: TrainState) -> jax.Array:
+        return jax.random.split(state.key, 2 + n_shares)
 
-    def learn(
-        state: TrainState, steps: Steps, last_obs: jax.Array, hyper: Hyper
-    ) -> tuple[TrainState, Metrics]:
-        key, shuffle_key = jax.random.split(state.key)
-        batch, value_metrics = estimate(config, state.params, steps, last_obs, hyper)
+    def roll(env_params: Tree, state: TrainState, share: jax.Array) -> Rollout:
+        lanes = share_of(lanes_of(state), share, n_shares)
+        return play(env, config, env_params, state.params, lanes, draw_keys(state)[2 + share])
+
+    def learn(state: TrainState, shares: list[Rollout], hyper: Hyper) -> tuple[TrainState, Metrics]:
+        key, shuffle_key = draw_keys(state)[:2]
+        rolled = join(shares)
+        batch, metrics = estimate(config, state.params, rolled, hyper)
         params, opt_state, train_metrics = optimize(
             config, state.params, state.opt_state, batch, shuffle_key, hyper, state.n_updates
         )
-        new_state = state._replace(
-            params=params, opt_state=opt_state, key=key, n_updates=state.n_updates + 1
+        new_state = TrainState(
+            params=params,
+            opt_state=opt_state,
+            key=key,
+            n_updates=state.n_updates + 1,
+            **rolled.lanes._asdict(),
         )
-        return new_state, value_metrics | train_metrics
+        return new_state, metrics | train_metrics
 
-    rolling = sim_jit(roll, donate_argnums=(1,))
+    rolling = sim_jit(roll, is_fused=True)
     learning = jax.jit(learn, donate_argnums=(0,))
     fixed = make_hyper(config)
+    threads = ThreadPoolExecutor(min(n_shares, os.cpu_count() or 1))
 
     def update(
         env_params: Tree, state: TrainState, hyper: Hyper | None = None
     ) -> tuple[TrainState, Metrics]:
-        rolled, steps, last_obs, metrics = rolling(env_params, state)
-        learned = learning(rolled, steps, last_obs, fixed if hyper is None else hyper)
-        new_state, train_metrics = cast(tuple[TrainState, Metrics], learned)
-        return new_state, metrics | train_metrics
+        def play_share(share: int) -> Rollout:
+            rolled: Rollout = rolling(env_params, state, jnp.int32(share))
+            rolled.last_obs.block_until_ready()
+            return rolled
+
+        if n_shares == 1:
+            shares = [rolling(env_params, state, jnp.int32(0))]
+        else:
+            shares = list(threads.map(play_share, range(n_shares)))
+        learned = learning(state, shares, fixed if hyper is None else hyper)
+        return cast(tuple[TrainState, Metrics], learned)
 
     return update
 

@@ -4,6 +4,7 @@ The environment is a pair of pure batched functions (Env). T steps over L lanes 
 a truncated episode is continued by the critic's value of its last state, a terminated one is not.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import jax
@@ -16,14 +17,19 @@ from passline.learn.settings import Hyper, PPOConfig
 __all__ = [
     "Batch",
     "Env",
+    "Lanes",
     "Metrics",
+    "Rollout",
     "Steps",
     "TrainState",
     "Tree",
     "collect",
     "estimate",
     "generalized_advantages",
+    "join",
+    "lanes_of",
     "play",
+    "share_of",
 ]
 
 Tree: TypeAlias = Any
@@ -79,7 +85,7 @@ class TrainState(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What one rollout saw and did; arrays [T, L], obs [T, L, F].
+    """What one rollout saw and did; arrays [T, L], obs [T, L, F] as mlp packs it.
 
     final_value is the critic's output for the last state of an episode that was truncated at
     this step, 0 elsewhere.
@@ -142,73 +148,120 @@ def generalized_advantages(
     return jax.lax.scan(back, jnp.zeros_like(delta[0]), (delta, decay), reverse=True)[1]
 
 
-class _Carry(NamedTuple):
+class Lanes(NamedTuple):
+    """Episodes under way and what they have earned; arrays [L, ...], as in TrainState."""
+
     env_state: Tree
     episode_return: jax.Array
     episode_length: jax.Array
+
+
+class Sums(NamedTuple):
+    """What one rollout adds up over lanes and steps; scalars, and a tree of the environment's."""
+
     n_episodes: jax.Array
     return_sum: jax.Array
     length_sum: jax.Array
-    info_sums: Tree
+    info: Tree
+
+
+class Rollout(NamedTuple):
+    """T steps of L lanes.
+
+    Attributes:
+        lanes: where they stand after the last step.
+        steps: what they saw and did.
+        last_obs: observation after the last step, float32 [L, F].
+        sums: over all lanes and steps.
+    """
+
+    lanes: Lanes
+    steps: Steps
+    last_obs: jax.Array
+    sums: Sums
+
+
+class _Carry(NamedTuple):
+    lanes: Lanes
+    sums: Sums
+
+
+def lanes_of(state: TrainState) -> Lanes:
+    """Returns the part of a training's state that a rollout moves on."""
+    return Lanes(state.env_state, state.episode_return, state.episode_length)
 
 
 def collect(
     env: Env, config: PPOConfig, env_params: Tree, state: TrainState, key: jax.Array, hyper: Hyper
-) -> tuple[TrainState, Batch, Metrics]:
+) -> tuple[Lanes, Batch, Metrics]:
     """Plays T steps with the current weights and estimates what they were worth."""
-    rolled, steps, last_obs, metrics = play(env, config, env_params, state, key)
-    batch, value_metrics = estimate(config, state.params, steps, last_obs, hyper)
-    return rolled, batch, metrics | value_metrics
+    rolled = play(env, config, env_params, state.params, lanes_of(state), key)
+    batch, metrics = estimate(config, state.params, rolled, hyper)
+    return rolled.lanes, batch, metrics
 
 
 def play(
-    env: Env, config: PPOConfig, env_params: Tree, state: TrainState, key: jax.Array
-) -> tuple[TrainState, Steps, jax.Array, Metrics]:
-    """Plays T steps of all lanes with the current weights.
-
-    Returns:
-        (state with the lanes moved on, the steps, the observation [L, F] after the last of them,
-        metrics).
-    """
+    env: Env,
+    config: PPOConfig,
+    env_params: Tree,
+    params: network.Params,
+    lanes: Lanes,
+    key: jax.Array,
+) -> Rollout:
+    """Plays T steps of the given lanes with the current weights."""
     env_key, action_key = jax.random.split(key)
     step_keys = jax.random.split(env_key, config.rollout_steps)
-    uniforms = jax.random.uniform(action_key, (config.rollout_steps, config.n_lanes))
+    n_lanes = lanes.episode_length.shape[0]
+    uniforms = jax.random.uniform(action_key, (config.rollout_steps, n_lanes))
 
     def one_step(carry: _Carry, now: tuple[jax.Array, jax.Array]) -> tuple[_Carry, Steps]:
-        return _play_step(env, config.precision, env_params, state.params, carry, *now)
+        return _play_step(env, config.precision, env_params, params, carry, *now)
 
     carry, steps = jax.lax.scan(
-        one_step, _first_carry(env, env_params, state), (step_keys, uniforms)
+        one_step, _first_carry(env, env_params, lanes, key), (step_keys, uniforms)
     )
-    last_obs, mask = env.observe(env_params, carry.env_state)
-    rolled = state._replace(
-        env_state=carry.env_state,
-        episode_return=carry.episode_return,
-        episode_length=carry.episode_length,
+    last_obs, _ = env.observe(env_params, carry.lanes.env_state)
+    return Rollout(carry.lanes, steps, last_obs, carry.sums)
+
+
+def share_of(lanes: Lanes, share: jax.Array, n_shares: int) -> Lanes:
+    """Cuts one of n equal shares out of the lanes, neighbors together."""
+    size = lanes.episode_length.shape[0] // n_shares
+    cut: Lanes = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, share * size, size), lanes)
+    return cut
+
+
+def join(shares: Sequence[Rollout]) -> Rollout:
+    """Lays rollouts of shares side by side again."""
+    if len(shares) == 1:
+        return shares[0]
+    return Rollout(
+        lanes=jax.tree.map(lambda *x: jnp.concatenate(x), *[s.lanes for s in shares]),
+        steps=jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *[s.steps for s in shares]),
+        last_obs=jnp.concatenate([s.last_obs for s in shares]),
+        sums=jax.tree.map(lambda *x: sum(x[1:], x[0]), *[s.sums for s in shares]),
     )
-    return rolled, steps, last_obs, _rollout_metrics(carry, steps, mask.shape[1])
 
 
 def estimate(
-    config: PPOConfig, params: network.Params, steps: Steps, last_obs: jax.Array, hyper: Hyper
+    config: PPOConfig, params: network.Params, rolled: Rollout, hyper: Hyper
 ) -> tuple[Batch, Metrics]:
     """Values the states of a rollout and turns its rewards into advantages and value targets.
 
     Args:
         config: the learner's settings.
         params: the weights that played.
-        steps: what they played.
-        last_obs: the observation after the last step [L, F].
+        rolled: what they played, all lanes.
         hyper: discount, decay and the critic's unit.
 
     Returns:
-        (batch, metrics).
+        (batch, metrics of the rollout and of the critic).
     """
-    obs = packed(steps.obs, config.precision)
+    steps, last_obs = rolled.steps, rolled.last_obs
     value = jax.lax.map(
         lambda part: network.critic_values(params, part, config.precision),
-        obs.reshape(-1, config.minibatch_size, last_obs.shape[1]),
-    ).reshape(config.rollout_steps, config.n_lanes)
+        steps.obs.reshape(-1, config.minibatch_size, last_obs.shape[1]),
+    ).reshape(steps.reward.shape)
     last_value = network.critic_values(params, last_obs, config.precision)
     value, last_value, final_value = (
         v * hyper.value_scale for v in (value, last_value, steps.final_value)
@@ -221,7 +274,7 @@ def estimate(
         steps.reward, value, next_value, is_done, hyper.gamma, hyper.gae_lambda
     )
     batch = Batch(
-        obs=obs,
+        obs=steps.obs,
         mask_bits=steps.mask_bits,
         action=steps.action,
         log_prob=steps.log_prob,
@@ -230,24 +283,21 @@ def estimate(
         value_target=advantage + value,
     )
     explained = 1.0 - jnp.var(advantage) / jnp.var(batch.value_target)
-    return batch, {"train/explained_variance": explained}
+    n_actions = network.n_actions(params)
+    return batch, {
+        "train/explained_variance": explained,
+        **_rollout_metrics(rolled.sums, steps, n_actions),
+    }
 
 
-def _first_carry(env: Env, env_params: Tree, state: TrainState) -> _Carry:
+def _first_carry(env: Env, env_params: Tree, lanes: Lanes, key: jax.Array) -> _Carry:
     """Sets this rollout's sums to zero, shaped like what the environment will report."""
-    action = jnp.zeros_like(state.episode_length)
-    info = jax.eval_shape(env.step, env_params, state.env_state, action, state.key)[5]
-    return _Carry(
-        env_state=state.env_state,
-        episode_return=state.episode_return,
-        episode_length=state.episode_length,
-        n_episodes=jnp.int32(0),
-        return_sum=jnp.float32(0.0),
-        length_sum=jnp.int32(0),
-        info_sums=jax.tree.map(
-            lambda x: jnp.zeros(x.shape[1:], jnp.int32 if x.dtype == jnp.bool_ else x.dtype), info
-        ),
+    action = jnp.zeros_like(lanes.episode_length)
+    info = jax.eval_shape(env.step, env_params, lanes.env_state, action, key)[5]
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape[1:], jnp.int32 if x.dtype == jnp.bool_ else x.dtype), info
     )
+    return _Carry(lanes, Sums(jnp.int32(0), jnp.float32(0.0), jnp.int32(0), zeros))
 
 
 def _play_step(
@@ -260,25 +310,29 @@ def _play_step(
     uniform: jax.Array,
 ) -> tuple[_Carry, Steps]:
     """Observes, draws legal actions, steps all lanes and adds up what happened."""
-    obs, mask = env.observe(env_params, carry.env_state)
+    lanes, sums = carry
+    seen, mask = env.observe(env_params, lanes.env_state)
+    obs = packed(seen, precision)
     logits = network.actor_logits_t(params, obs, precision)
     log_probs = network.masked_log_softmax_t(logits, mask.T)
     action, log_prob = network.sample_t(log_probs, uniform)
     env_state, reward, terminated, truncated, final_obs, info = env.step(
-        env_params, carry.env_state, action, key
+        env_params, lanes.env_state, action, key
     )
     is_done = terminated | truncated
-    episode_return = carry.episode_return + reward
-    episode_length = carry.episode_length + 1
-    new_carry = _Carry(
+    episode_return = lanes.episode_return + reward
+    episode_length = lanes.episode_length + 1
+    after = Lanes(
         env_state=env_state,
         episode_return=jnp.where(is_done, 0.0, episode_return),
         episode_length=jnp.where(is_done, 0, episode_length),
-        n_episodes=carry.n_episodes + jnp.sum(is_done, dtype=jnp.int32),
-        return_sum=carry.return_sum + jnp.sum(jnp.where(is_done, episode_return, 0.0)),
-        length_sum=carry.length_sum + jnp.sum(jnp.where(is_done, episode_length, 0)),
-        info_sums=jax.tree.map(
-            lambda total, x: total + jnp.sum(x, axis=0, dtype=total.dtype), carry.info_sums, info
+    )
+    added = Sums(
+        n_episodes=sums.n_episodes + jnp.sum(is_done, dtype=jnp.int32),
+        return_sum=sums.return_sum + jnp.sum(jnp.where(is_done, episode_return, 0.0)),
+        length_sum=sums.length_sum + jnp.sum(jnp.where(is_done, episode_length, 0)),
+        info=jax.tree.map(
+            lambda total, x: total + jnp.sum(x, axis=0, dtype=total.dtype), sums.info, info
         ),
     )
     step = Steps(
@@ -291,7 +345,7 @@ def _play_step(
         truncated=truncated,
         final_value=_values_where(params, final_obs, truncated & ~terminated, precision),
     )
-    return new_carry, step
+    return _Carry(after, added), step
 
 
 def _values_where(
@@ -321,18 +375,18 @@ def _values_where(
     return cast(jax.Array, jax.lax.switch(branch, (none, sparse, dense)))
 
 
-def _rollout_metrics(carry: _Carry, steps: Steps, n_actions: int) -> Metrics:
+def _rollout_metrics(sums: Sums, steps: Steps, n_actions: int) -> Metrics:
     is_decision = jax.lax.population_count(steps.mask_bits) > 1
     counts = [jnp.sum(is_decision & (steps.action == a), dtype=jnp.int32) for a in range(n_actions)]
-    n_episodes = carry.n_episodes.astype(jnp.float32)
+    n_episodes = sums.n_episodes.astype(jnp.float32)
     return {
-        "rollout/n_episodes": carry.n_episodes,
-        "rollout/return_sum": carry.return_sum,
-        "rollout/length_sum": carry.length_sum,
-        "rollout/ep_rew_mean": carry.return_sum / n_episodes,
-        "rollout/ep_len_mean": carry.length_sum / n_episodes,
+        "rollout/n_episodes": sums.n_episodes,
+        "rollout/return_sum": sums.return_sum,
+        "rollout/length_sum": sums.length_sum,
+        "rollout/ep_rew_mean": sums.return_sum / n_episodes,
+        "rollout/ep_len_mean": sums.length_sum / n_episodes,
         "rollout/reward_mean": jnp.mean(steps.reward),
         "rollout/n_decisions": jnp.sum(is_decision, dtype=jnp.int32),
         "rollout/action_counts": jnp.stack(counts),
-        "rollout/info": carry.info_sums,
+        "rollout/info": sums.info,
     }

@@ -21,6 +21,9 @@ class PPOConfig:
 
     n_lanes: int = 1024
     """Accounts simulated at once."""
+    share_lanes: int = 512
+    """Accounts that one thread plays at least: a rollout of more is cut into equal shares, played
+    side by side. Part of what is drawn, so not taken from the machine."""
     rollout_steps: int = 128
     """Decisions per lane between two updates."""
     minibatch_size: int = 8192
@@ -63,7 +66,14 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         """Refuses settings that do not fit together."""
-        for name in ("n_lanes", "rollout_steps", "minibatch_size", "lane_block", "n_epochs"):
+        for name in (
+            "n_lanes",
+            "share_lanes",
+            "rollout_steps",
+            "minibatch_size",
+            "lane_block",
+            "n_epochs",
+        ):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         unit = self.rollout_steps * self.lane_block
         require(
@@ -99,6 +109,12 @@ class PPOConfig:
     def batch_size(self) -> int:
         """Decisions of one rollout, n_lanes * rollout_steps."""
         return self.n_lanes * self.rollout_steps
+
+    @property
+    def n_shares(self) -> int:
+        """Equal shares of the lanes, as many as have at least share_lanes each."""
+        most = max(self.n_lanes // self.share_lanes, 1)
+        return next(n for n in range(most, 0, -1) if self.n_lanes % n == 0)
 
     @property
     def n_minibatches(self) -> int:

@@ -3,32 +3,53 @@
 XLA's CPU backend fuses long elementwise graphs by computing shared values again in every consumer,
 which makes the simulator about fifty times slower and its compilation several times longer. With
 multi-output fusion it computes every value once and is fastest; that is a setting of the process
-(SIM_FLAG in XLA_FLAGS, read when the first array is made). Without it the pass is left out, which
-is what passline does: with it jaxlib 0.10.2 aborts on some programs, among them the player of
-episodes in evaluate.rollout ("symbolic_map.cc: Check failed: GetNumDims()").
+(see `passline.sim.xla`), and jaxlib 0.10.2 aborts on some programs that have it, among them the
+player of episodes in evaluate.rollout ("symbolic_map.cc: Check failed: GetNumDims()"). So a program
+is compiled without fusion unless it asks for it; those that do are named in a test, which compiles
+each at many sizes.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import jax
+from jaxlib import xla_client
 
-__all__ = ["SIM_FLAG", "cpu_compiler_options", "sim_jit"]
+__all__ = ["cpu_compiler_options", "has_multi_output_fusion", "sim_jit"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SIM_FLAG = "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion=true"
-"""In XLA_FLAGS: about 2.5 times the simulator's steps a second, integers the same to the bit."""
+
+def has_multi_output_fusion() -> bool:
+    """Tells whether this process compiles with multi-output fusion; settles its flags."""
+    options = xla_client.CompileOptions()
+    options.executable_build_options.debug_options  # noqa: B018  (reads the process's flags)
+    return b"xla_cpu_use_multi_output_fusion" in options.SerializeAsString()
 
 
-def cpu_compiler_options() -> dict[str, str] | None:
-    """Returns the compiler options for simulator code on this backend; None if it needs none."""
-    if jax.default_backend() != "cpu" or SIM_FLAG in os.environ.get("XLA_FLAGS", "").split():
+def cpu_compiler_options(*, is_fused: bool) -> dict[str, str] | None:
+    """Returns the compiler options for simulator code on this backend; None if it needs none.
+
+    Args:
+        is_fused: compile with multi-output fusion where the process has it.
+    """
+    if jax.default_backend() != "cpu":
         return None
-    return {"xla_disable_hlo_passes": "fusion"}
+    if not has_multi_output_fusion():
+        return {"xla_disable_hlo_passes": "fusion"}
+    if is_fused:
+        return None
+    return {"xla_disable_hlo_passes": "fusion,cpu_multi_output_fusion"}
 
 
-def sim_jit(function: F, **options: Any) -> F:
-    """Returns jax.jit(function, **options) with the compiler options that simulator code needs."""
-    return cast(F, jax.jit(function, compiler_options=cpu_compiler_options(), **options))
+def sim_jit(function: F, *, is_fused: bool = False, **options: Any) -> F:
+    """Returns jax.jit(function, **options) with the compiler options that simulator code needs.
+
+    Args:
+        function: pure function of arrays.
+        is_fused: compile with multi-output fusion where the process has it: about 2.5 times as fast
+            inside the simulator, integers the same to the bit; floats may differ in the last one.
+        options: of jax.jit.
+    """
+    compiler_options = cpu_compiler_options(is_fused=is_fused)
+    return cast(F, jax.jit(function, compiler_options=compiler_options, **options))

@@ -5,8 +5,9 @@ each close of a stretch before anyone has learned anything. Bars in which an ope
 met are passed by a search; the bars of entry and exit are walked by the simulator itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -68,12 +69,12 @@ def entry_outcomes(params: TaskParams, bars: I32, actions: I32) -> Outcomes:
     n_bars = int(params.tape.close.shape[0])
     net_r = np.zeros((len(actions), n_bars), np.float32)
     exit_bar = np.broadcast_to(np.arange(1, n_bars + 1, dtype=np.int32), net_r.shape).copy()
-    extremes = _extremes(params)
+    extremes, simulate = _extremes(params), _compiled()
 
     def walk(job: tuple[int, I32]) -> None:
         row, chunk = job
         padded = np.resize(chunk, CHUNK)
-        r, ends = _walk(params, extremes, jnp.asarray(padded), jnp.int32(actions[row]))
+        r, ends = simulate(params, extremes, jnp.asarray(padded), jnp.int32(actions[row]))
         net_r[row, chunk] = np.asarray(r)[: len(chunk)]
         exit_bar[row, chunk] = np.asarray(ends)[: len(chunk)]
 
@@ -125,7 +126,10 @@ def _walk_entries(
     return net_r, jnp.where(is_open, after.bar, held.bar)
 
 
-_walk = sim_jit(_walk_entries)
+@cache
+def _compiled() -> Callable[..., tuple[Array, Array]]:
+    """Compiles at first use, so that importing this module starts no device."""
+    return sim_jit(_walk_entries)
 
 
 def _first_eventful(params: TaskParams, extremes: _Extremes, held: State) -> Array:

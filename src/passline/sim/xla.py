@@ -1,10 +1,14 @@
-"""The compiler settings that passline trains with, in one place. Imports no JAX."""
+"""The compiler settings of the process that passline runs in, in one place. Imports no JAX."""
 
 import os
 
-__all__ = ["XLA_FLAGS", "tune_xla"]
+__all__ = ["MULTI_OUTPUT_FUSION", "XLA_FLAGS", "tune_xla"]
 
-XLA_FLAGS = ("--xla_cpu_prefer_vector_width=512",)
+MULTI_OUTPUT_FUSION = "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion=true"
+"""Lets XLA's CPU backend compute a value that several outputs need once, in one loop with them.
+On its own it does nothing to the simulator: `passline.sim.jit` says which programs it is for."""
+
+XLA_FLAGS = ("--xla_cpu_prefer_vector_width=512", MULTI_OUTPUT_FUSION)
 """Full-width vectors for elementwise code: 5 % more steps/s where the CPU has AVX-512, no effect
 elsewhere. Fast-math stays off: it gained nothing measurable and would loosen what results mean."""
 
