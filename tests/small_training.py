@@ -48,9 +48,12 @@ class Recorder:
         self.n_gates += 1
 
 
-def two_phases(phases: Mapping[str, Phase]) -> tuple[Phase, ...]:
-    """Entry and manage, four updates and three."""
-    return tuple(replace(phases[n], budget_share=s) for n, s in (("entry", 4.0), ("manage", 3.0)))
+def two_phases(phases: Mapping[str, Phase], lane_share: float = 1.0) -> tuple[Phase, ...]:
+    """Entry and manage, four updates and three where manage has all lanes."""
+    entry, manage = (
+        replace(phases[n], budget_share=s) for n, s in (("entry", 4.0), ("manage", 3.0))
+    )
+    return entry, replace(manage, lane_share=lane_share)
 
 
 def train(
@@ -65,6 +68,7 @@ def train(
     *,
     forced: bool = False,
     n_phases: int = 2,
+    lane_share: float = 1.0,
     base: network.Params | None = None,
 ) -> Trained:
     """Trains in a folder, going on from what lies there; nothing is played on the gate slices.
@@ -80,7 +84,7 @@ def train(
     monkeypatch.setattr(curriculum, "pass_gates", gates)
     monkeypatch.setattr(curriculum, "look_at_gate", lambda *a, **k: (None, next(found)))
     folder.mkdir(exist_ok=True)
-    rows = two_phases(phases)[:n_phases]
+    rows = two_phases(phases, lane_share)[:n_phases]
     return train_curriculum(
         prepared, rows, cut, PPO, config, recorder, folder, forced=forced, base=base
     )

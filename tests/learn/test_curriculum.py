@@ -17,6 +17,7 @@ from passline.learn.curriculum import (
     CurriculumConfig,
     best_checkpoints,
     load_network,
+    phase_settings,
     updates_by_phase,
 )
 from passline.learn.full_information import cut_stretches, greedy_results
@@ -116,6 +117,38 @@ def test_the_phases_follow_one_another_with_their_own_share(straight, phases) ->
     assert recorder.n_gates == 2
     assert recorder.n_looks == 4
     assert updates_by_phase(two_phases(phases), PPO, CONFIG) == list(N_UPDATES)
+
+
+@pytest.mark.parametrize(
+    ("share", "n_lanes"), [(1.0, 16), (0.5, 8), (0.2, 8), (0.75, 16), (0.001, 8)]
+)
+def test_a_phase_plays_the_lanes_that_fill_whole_minibatches(share, n_lanes, phases) -> None:
+    """Minibatches of 128 decisions, 16 steps a lane: 8 lanes fill one."""
+    settings = phase_settings(PPO, dataclasses.replace(phases["manage"], lane_share=share))
+    assert settings.n_lanes == n_lanes
+    assert settings.batch_size % settings.minibatch_size == 0
+
+
+@pytest.mark.parametrize("stop_after", [4, 7])
+def test_fewer_lanes_take_more_updates_and_go_on_to_the_same_bits(
+    stop_after, prepared, phases, cut, tmp_path, monkeypatch
+) -> None:
+    """Killed at the end of the first phase, and within the second, which has half the lanes."""
+    folders = tmp_path / "whole", tmp_path / "killed"
+    recorder = Recorder()
+    whole = train(prepared, phases, cut, folders[0], monkeypatch, recorder, lane_share=0.5)
+    steps = [step for _, step, _ in recorder.scalars]
+    assert steps == [256 * (n + 1) for n in range(4)] + [1024 + 128 * (n + 1) for n in range(6)]
+    lanes = [scalars["rollout/n_lanes"] for _, _, scalars in recorder.scalars]
+    assert lanes == [16] * 4 + [8] * 6
+    first = Recorder(stop_after=stop_after)
+    with pytest.raises(KeyboardInterrupt):
+        train(prepared, phases, cut, folders[1], monkeypatch, first, lane_share=0.5)
+    resumed = train(prepared, phases, cut, folders[1], monkeypatch, Recorder(), lane_share=0.5)
+    assert same_bits(resumed.network, whole.network)
+    assert resumed.step == whole.step == 256 * sum(N_UPDATES)
+    ours, theirs = newest(folders[1]), newest(folders[0])
+    assert all(ours[name].tobytes() == theirs[name].tobytes() for name in theirs)
 
 
 def test_scalars_have_the_usual_names_and_add_up(straight) -> None:

@@ -48,6 +48,7 @@ def test_the_built_in_curriculum_is_entry_manage_account() -> None:
         ("budget_share = 0.45", 'budget_share = "x"', "'>' not supported"),
         ("gamma = 0.995\n", "gamma = 1.5\n", "gamma was 1.5; allowed: above 0 to 1"),
         ("gamma = 0.995\n", "gamma = 0.995\nlr = 1\n", "unknown keys ['lr']"),
+        ("gamma = 0.995\n", "gamma = 0.995\nlane_share = 0\n", "lane_share was 0; allowed: above"),
         ("entropy = [0.01, 0.001]", "entropy = [0.01]", "entropy was [0.01]; it needs two"),
         ("entropy = [0.01, 0.001]", "entropy = [0.01, -1.0]", "entropy was [0.01, -1.0]"),
         ("trip_utility = 1.0", "sharpe = 1.0", "reward: unknown sharpe. Known: breach, equity"),

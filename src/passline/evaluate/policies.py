@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from passline.sim.layout import AnyArray, OrderKind
-from passline.task.actions import N_ACTIONS, N_SIZES, action_index
+from passline.task.actions import N_ACTIONS, N_SIZES, action_index, is_legal
 
 __all__ = ["Policy", "PolicyKind", "choose", "scripted"]
 
@@ -110,9 +110,8 @@ def choose(
     n_lanes = mask.shape[0]
 
     def legal(action: Array) -> Array:
-        is_legal = jnp.take_along_axis(mask, action[:, None], axis=1)[:, 0]
         first_legal = jnp.argmax(mask, axis=1)
-        return jnp.where(is_legal, action, first_legal).astype(jnp.int32)
+        return jnp.where(is_legal(mask, action), action, first_legal).astype(jnp.int32)
 
     def sized(side: Array, u: Array) -> Array:
         size = jnp.sum(u >= policy.size_shares[:-1, None], axis=0, dtype=jnp.int32)

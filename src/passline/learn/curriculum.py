@@ -68,6 +68,7 @@ __all__ = [
     "kept_beside_last",
     "load_network",
     "load_policy",
+    "phase_settings",
     "train_curriculum",
     "updates_by_phase",
 ]
@@ -195,14 +196,17 @@ class _Work:
     config: CurriculumConfig
     watcher: Watcher
     checkpoints: Path | None
-    update: Update
     budgets: list[int]
     base: network.Params | None
     forced: bool
 
+    def settings(self, phase: int) -> PPOConfig:
+        return phase_settings(self.ppo, self.phases[phase])
+
     @property
     def total_steps(self) -> int:
-        return sum(self.budgets) * self.ppo.batch_size
+        sizes = [self.settings(phase).batch_size for phase in range(len(self.phases))]
+        return sum(n * size for n, size in zip(self.budgets, sizes, strict=True))
 
 
 def train_curriculum(
@@ -241,7 +245,6 @@ def train_curriculum(
         config=config,
         watcher=watcher,
         checkpoints=checkpoints,
-        update=update_of(ppo),
         budgets=updates_by_phase(phases, ppo, config),
         base=base,
         forced=forced,
@@ -290,7 +293,11 @@ def updates_by_phase(
     phases: tuple[Phase, ...], ppo: PPOConfig, config: CurriculumConfig
 ) -> list[int]:
     """Returns the number of updates of each phase, at least one."""
-    return [max(round(s / ppo.batch_size), 1) for s in budget_steps(phases, config.total_steps)]
+    steps = budget_steps(phases, config.total_steps)
+    return [
+        max(round(n / phase_settings(ppo, phase).batch_size), 1)
+        for n, phase in zip(steps, phases, strict=True)
+    ]
 
 
 def _copy(params: network.Params) -> network.Params:
@@ -300,27 +307,32 @@ def _copy(params: network.Params) -> network.Params:
 
 def _start_or_resume(work: _Work) -> tuple[_Saved, _Cursor]:
     """Draws a fresh learner, or loads the newest checkpoint into one."""
-    params = phase_params(work.prepared, work.phases[0], work.split.train)
-    key = jax.random.key(work.config.seed)
-    lanes = _reset()(params, jax.random.fold_in(key, 1), work.ppo.n_lanes)
-    state = init_train_state(
-        work.ppo, lanes, len(OBSERVATION_NAMES), N_ACTIONS, jax.random.fold_in(key, 2)
-    )
-    if work.base is not None:
-        state = state._replace(params=_copy(work.base))
-    fresh = _Saved(state, _copy(state.params))
     found = [] if work.checkpoints is None else list_checkpoints(work.checkpoints)
     if not found:
+        fresh = _fresh(work, 0)
         return fresh, _Cursor()
     last = max(found, key=lambda info: int(info.meta["step"]))
-    saved = load_checkpoint(last.path, fresh)
     meta = last.meta
+    saved = load_checkpoint(last.path, _fresh(work, int(meta["phase_index"])))
     return jax.tree.map(jnp.asarray, saved), _Cursor(
         phase=int(meta["phase_index"]),
         update=int(meta["update"]),
         step=int(meta["step"]),
         failure_rates=rates_in(meta),
     )
+
+
+def _fresh(work: _Work, phase: int) -> _Saved:
+    """Draws a learner with the lanes of a phase."""
+    params = phase_params(work.prepared, work.phases[phase], work.split.train)
+    settings, key = work.settings(phase), jax.random.key(work.config.seed)
+    lanes = _reset()(params, jax.random.fold_in(key, 1), settings.n_lanes)
+    state = init_train_state(
+        settings, lanes, len(OBSERVATION_NAMES), N_ACTIONS, jax.random.fold_in(key, 2)
+    )
+    if work.base is not None:
+        state = state._replace(params=_copy(work.base))
+    return _Saved(state, _copy(state.params))
 
 
 def _enter_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor) -> _Saved:
@@ -341,7 +353,7 @@ def _enter_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
     opened = stand_ins(allowed_actions(before), allowed_actions(phase))
     carried = network.open_actions(saved.state.params, opened, OPENED_BELOW)
     key = jax.random.fold_in(jax.random.key(work.config.seed), 1000 + cursor.phase)
-    lanes = _reset()(params, key, work.ppo.n_lanes)
+    lanes = _reset()(params, key, work.settings(cursor.phase).n_lanes)
     return _Saved(next_phase_state(saved.state._replace(params=carried), lanes), _copy(carried))
 
 
@@ -350,7 +362,7 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
     phase, n_updates = work.phases[cursor.phase], work.budgets[cursor.phase]
     if cursor.update == n_updates:
         return saved
-    settings = phase_settings(work.ppo, phase)
+    settings = work.settings(cursor.phase)
     hyper = make_hyper(settings, int(saved.state.n_updates) - cursor.update, n_updates)
     if cursor.update == 0:
         cursor.failure_rates = _failure_rates(work, params, saved.state.params, cursor)
@@ -362,9 +374,10 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
         began = time.perf_counter()
         state, metrics = update(state, hyper)
         scalars = flatten_metrics(metrics, [c.name for c in phase.mix])
-        scalars["time/fps"] = work.ppo.batch_size / (time.perf_counter() - began)
+        scalars["time/fps"] = settings.batch_size / (time.perf_counter() - began)
+        scalars["rollout/n_lanes"] = settings.n_lanes
         cursor.update += 1
-        cursor.step += work.ppo.batch_size
+        cursor.step += settings.batch_size
         if cursor.update == n_updates and stretches is not None:
             now = _Saved(state, saved.previous)
             state, found = _keep_what_holds(work, params, stretches, now, cursor)
@@ -372,8 +385,8 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
         progress = Progress(
             step=cursor.step,
             total_steps=work.total_steps,
-            phase_step=cursor.update * work.ppo.batch_size,
-            phase_steps=n_updates * work.ppo.batch_size,
+            phase_step=cursor.update * settings.batch_size,
+            phase_steps=n_updates * settings.batch_size,
         )
         if cursor.failure_rates:
             rates = list(cursor.failure_rates.values())
@@ -402,7 +415,7 @@ def _keep_what_holds(
     state = saved.state
     if cursor.phase > 0 or work.base is not None:
         return state, {}
-    settings = phase_settings(work.ppo, work.phases[cursor.phase])
+    settings = work.settings(cursor.phase)
     n_updates = max(work.budgets[cursor.phase] // 2, 1)
     found = cross_fit(params, stretches, settings, state, saved.previous, n_updates=n_updates)
     if not found.is_shown and not work.forced:
@@ -412,10 +425,16 @@ def _keep_what_holds(
 
 
 def phase_settings(ppo: PPOConfig, phase: Phase) -> PPOConfig:
-    """Returns the learner's settings with what a phase sets itself."""
+    """Returns the learner's settings with what a phase sets itself.
+
+    Its lanes are the share of them that fills whole minibatches, one at least.
+    """
     rates = phase.learning_rate or (ppo.learning_rate, ppo.learning_rate_floor)
+    unit = -(-ppo.minibatch_size // ppo.rollout_steps)
+    n_lanes = max(round(ppo.n_lanes * phase.lane_share / unit), 1) * unit
     return dataclasses.replace(
         ppo,
+        n_lanes=ppo.n_lanes if phase.lane_share == 1 else n_lanes,
         gamma=phase.gamma,
         entropy_coef=phase.entropy[0],
         entropy_coef_floor=phase.entropy[1],
@@ -438,7 +457,7 @@ def _stretches(work: _Work, params: TaskParams, phase: Phase) -> Stretches | Non
     """Returns the outcomes that a phase learns from; None if it learns from rollouts."""
     if phase.learner != "full_information":
         return None
-    return cut_stretches(params, work.split.train, work.ppo)
+    return cut_stretches(params, work.split.train, phase_settings(work.ppo, phase))
 
 
 def _learner(
@@ -446,12 +465,13 @@ def _learner(
 ) -> Learner:
     """Returns the update that the phase learns by."""
     if stretches is not None:
-        return make_exact_update(params, stretches, work.ppo)
+        return make_exact_update(params, stretches, work.settings(cursor.phase))
+    update = update_of(work.settings(cursor.phase))
     phase, train = work.phases[cursor.phase], work.split.train
     weights = start_weights(work.prepared, train, cursor.failure_rates, work.config.reweigh)
     if weights is not None:
         params = phase_params(work.prepared, phase, train, weights)
-    return lambda state, hyper: work.update(params, state, hyper)
+    return lambda state, hyper: update(params, state, hyper)
 
 
 def look_updates(n_updates: int, n_looks: int) -> set[int]:

@@ -86,12 +86,17 @@ def next_phase_state(state: TrainState, env_state: Tree) -> TrainState:
 
     Adam's moments belong to the old phase's reward and would move the weights before the new
     one has spoken; they are zeroed.
+
+    Args:
+        state: at the end of the old phase.
+        env_state: freshly started lanes of the new one, as many as it has.
     """
+    n_lanes = jax.tree.leaves(env_state)[0].shape[0]
     return state._replace(
         opt_state=make_optimizer().init(state.params),
         env_state=_copied(env_state),
-        episode_return=jnp.zeros_like(state.episode_return),
-        episode_length=jnp.zeros_like(state.episode_length),
+        episode_return=jnp.zeros((n_lanes,), jnp.float32),
+        episode_length=jnp.zeros((n_lanes,), jnp.int32),
     )
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "Bracket",
     "action_index",
     "action_mask",
+    "is_legal",
     "order_of",
     "stand_ins",
 ]
@@ -121,6 +122,12 @@ def order_of(bracket: Bracket, markets: Markets, state: State, action: Array, at
     for index in range(1, N_SIZES):
         qty = jnp.where(size == index, contracts[index], qty)
     return Orders(jnp.asarray(KINDS, jnp.int32)[action], qty, stop, target)
+
+
+def is_legal(mask: Array, action: Array) -> Array:
+    """Tells whether each lane's action is legal; mask [L, A] and rows of the table [L] give [L]."""
+    rows = jnp.arange(mask.shape[1], dtype=jnp.int32)
+    return jnp.any(mask & (action[:, None] == rows), axis=1)
 
 
 def action_mask(

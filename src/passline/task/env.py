@@ -24,7 +24,7 @@ from passline.sim.layout import (
 from passline.sim.step import is_active, mark_to_close
 from passline.sim.step import step as sim_step
 from passline.task.account import ACCOUNT_FEATURES, BarFacts, account_features
-from passline.task.actions import Bracket, action_mask, order_of
+from passline.task.actions import Bracket, action_mask, is_legal, order_of
 from passline.task.episodes import Mix, draw_episodes
 from passline.task.reward import RewardWeights, reward_terms, total_reward
 
@@ -187,7 +187,7 @@ def act_on(
     Returns:
         (accounts one bar later, events, where a masked action was sent [L]).
     """
-    is_invalid = ~jnp.take_along_axis(mask, action[:, None], axis=1)[:, 0]
+    is_invalid = ~is_legal(mask, action)
     action = jnp.where(is_invalid, 0, action)
     orders = order_of(params.bracket, params.markets, state, action, params.atr[state.bar])
     after, events = sim_step(params.tape, params.markets, params.rules, state, orders)

@@ -84,6 +84,8 @@ class Phase:
         gamma: discount per decision.
         learner: one of LEARNERS.
         learning_rate: Adam's step size at the start and at the end; None: the learner's settings.
+        lane_share: share of the learner's lanes that play; fewer live through longer stretches in
+            as many steps.
         reward: weights of reward terms by name; terms not named weigh 0.
         rules: rules taken away or relaxed, by name.
         gate: everything that must be shown before the next phase.
@@ -103,6 +105,7 @@ class Phase:
     mix: tuple[Component, ...]
     learner: str = "ppo"
     learning_rate: tuple[float, float] | None = None
+    lane_share: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuses names that do not exist, each with what is allowed."""
@@ -120,6 +123,8 @@ class Phase:
             raise ConfigError(f"sizes was {list(self.sizes)}; allowed: 1 to {N_SIZES}.")
         if not self.budget_share > 0:
             raise ConfigError(f"budget_share was {self.budget_share}; it must be above 0.")
+        if not 0 < self.lane_share <= 1:
+            raise ConfigError(f"lane_share was {self.lane_share}; allowed: above 0 to 1.")
         if not 0 < self.gamma <= 1:
             raise ConfigError(f"gamma was {self.gamma}; allowed: above 0 to 1.")
         if len(self.entropy) != 2 or min(self.entropy) < 0:

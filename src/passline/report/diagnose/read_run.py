@@ -44,7 +44,7 @@ def read_passline_run(path: Path) -> TrainingLog:
                 name=name,
                 curves=_curves(scalars, name),
                 evaluations=evaluations.get(name, ()),
-                bars_per_lane=_bars_per_lane(run, scalars, name),
+                bars_per_lane=_bars_per_lane(scalars, name),
             )
             for name in names
         ),
@@ -54,12 +54,14 @@ def read_passline_run(path: Path) -> TrainingLog:
     )
 
 
-def _bars_per_lane(run: Run, scalars: Scalars, phase: str) -> float | None:
+def _bars_per_lane(scalars: Scalars, phase: str) -> float | None:
     """Returns the bars that each lane walked in a phase: its steps over the number of lanes."""
-    lanes = run.manifest.get("config", {}).get("ppo", {}).get("n_lanes")
-    own = scalars.step[scalars.phase == phase]
-    if not isinstance(lanes, int) or lanes < 1 or not len(own):
+    is_own = scalars.phase == phase
+    own = scalars.step[is_own]
+    told = scalars.values.get("rollout/n_lanes")
+    if told is None or not len(own) or not np.isfinite(told[is_own][-1]):
         return None
+    lanes = float(told[is_own][-1])
     before = scalars.step[scalars.step < own[0]]
     return float(own[-1] - (before[-1] if len(before) else 0)) / lanes
 
