@@ -5,7 +5,7 @@ which makes the simulator about fifty times slower and its compilation several t
 multi-output fusion it computes every value once and is fastest; that is a setting of the process
 (see `passline.sim.xla`), and jaxlib 0.10.2 aborts on some programs that have it, among them the
 player of episodes in evaluate.rollout ("symbolic_map.cc: Check failed: GetNumDims()"). So a program
-is compiled without fusion unless it asks for it, as the rollout of training does; a test compiles
+is compiled without fusion unless it asks for it, as the rollout of training does; a proof compiles
 that at many sizes.
 """
 
