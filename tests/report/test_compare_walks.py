@@ -10,6 +10,7 @@ import pytest
 from made_run import make_run
 from made_walk import BOOK, DATA, make_walk, window_of
 
+from made_tables import bare_table
 from passline.cli import main
 from passline.evaluate.table import AGENT, EvaluationTable
 from passline.evaluate.walk_results import load_walk
@@ -17,7 +18,6 @@ from passline.report.compare import compare_runs
 from passline.report.compare_page import render_comparison
 from passline.report.comparison import Comparison, difference_of
 from passline.runs import Run, create_run
-from passline.sim.layout import Outcome
 from proving import Figure, examples
 
 
@@ -88,20 +88,6 @@ def test_the_same_settings_twice_cannot_be_told_apart(root, good) -> None:
     assert pair.word == "cannot be told apart"
 
 
-def rows(is_pass: np.ndarray, days: np.ndarray) -> EvaluationTable:
-    """Returns episodes that passed or not, in a table that is otherwise empty."""
-    n, none = len(days), np.zeros(len(days), int)
-    columns: dict[str, Any] = dict.fromkeys(EvaluationTable.__dataclass_fields__, none)
-    columns |= dict.fromkeys(("phase", "policy", "slice", "path", "market"), "x")
-    columns |= {"reward": none * 0.0, "mean_r": none * 0.0, "start_day": days}
-    columns |= dict.fromkeys(("action_counts", "choice_counts"), np.zeros((n, 1), int))
-    columns |= {
-        "result_mills": np.where(is_pass, 3_000_000, -2_000_000),
-        "outcome": np.where(is_pass, int(Outcome.PASSED), int(Outcome.BREACHED)),
-    }
-    return EvaluationTable.build({k: v for k, v in columns.items() if k != "action_names"}, ("a",))
-
-
 def false_names(luck: float, n_draws: int, seed: int, hurdle: float = 0.6) -> tuple[float, float]:
     """Compares walk-forwards of the same settings, whose trainings come out better or worse.
 
@@ -130,7 +116,7 @@ def false_names(luck: float, n_draws: int, seed: int, hurdle: float = 0.6) -> tu
             days += [365 * window + start] * 3
             windows += [np.full(96, window)] * 3
         day, window = np.concatenate(days), np.concatenate(windows)
-        one, other = (rows(np.concatenate(side), day) for side in passes)
+        one, other = (bare_table(np.concatenate(side), day) for side in passes)
         for at, own in enumerate((None, window)):
             found = difference_of("A", "B", one, other, 30, own)
             named[at] += found.word != "cannot be told apart"
