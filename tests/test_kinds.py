@@ -12,7 +12,6 @@ from passline.runs import Run, create_run, list_runs
 NEEDS_AGENT = {
     "evaluate": ["evaluate", "RUN"],
     "replay": ["replay", "RUN", "--list"],
-    "compare": ["compare", "RUN", "RUN"],
     "reproduce": ["reproduce", "RUN"],
     "unseal": ["unseal", "RUN"],
     "diagnose": ["diagnose", "RUN"],

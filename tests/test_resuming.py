@@ -4,186 +4,38 @@ Real processes of `passline train` die by SIGKILL in the middle of what they wri
 `--resume`. `make proof` kills them at random all over the job.
 """
 
-import json
 import shutil
-import tomllib
 from collections import Counter
-from dataclasses import dataclass
-from datetime import date
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from killing import Ended, train
-from passline.learn.checkpoint import list_checkpoints, load_checkpoint
-from passline.market.load.parquet import write_bars
-from passline.market.load.resample import resample_bars
-from passline.market.synthetic import SyntheticConfig, synthesize
+from killed_jobs import (
+    EXACT,
+    ROLLOUTS,
+    Job,
+    assert_one_line,
+    assert_whole,
+    differing,
+    kind_of,
+    nth,
+    only,
+    story,
+    training_job,
+)
+from killing import Ended
+from passline.learn.checkpoint import list_checkpoints
 from passline.registry import verify_run
-from passline.runs import list_runs, open_run
+from passline.runs import open_run
 from proving import Figure
-from report.test_scalars import points
-
-PHASE = """
-[[phase]]
-name = "{name}"
-about = "A few updates."
-actions = ["hold", "long", "short"]
-sizes = [1]
-budget_share = 0.5
-learner = "{learner}"
-entropy = [0.01, 0.001]
-gamma = 0.99
-[phase.reward]
-{reward}
-[phase.rules]
-{rules}
-[[phase.gate]]
-measure = "{measure}"
-above = 0.0
-days = 0
-[[phase.mix]]
-name = "window"
-weight = 1.0
-minutes = [240, 1400]
-"""
-ROLLOUTS = PHASE.format(
-    name="manage", learner="ppo", reward="equity = 10.0", measure="result", rules='target = "off"'
-)
-EXACT = PHASE.format(
-    name="entry",
-    learner="full_information",
-    reward="trip_r = 1.0",
-    measure="trip_r",
-    rules='floor = "off"\ntarget = "off"\ndaily_limit = "off"\ntime_limit = "off"',
-)
-BOOK = 'extends = "apex-intraday-50k"\ntime_limit_days = 5\n'
-SETTINGS = (
-    "slices.embargo_days=3",
-    "ppo.n_lanes=16",
-    "ppo.rollout_steps=16",
-    "ppo.minibatch_size=128",
-    "ppo.hidden=[8,8]",
-    "curriculum.checkpoint_every=2",
-    "curriculum.keep_every=0",
-)
-UPDATE = 256
-"""Steps of an update."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What is trained, and where its compiled code is kept."""
-
-    folder: Path
-    arguments: tuple[str, ...]
-
-    def begin(self, root: Path, **task: Any) -> Ended:
-        """Trains in a new run."""
-        return train(*self.arguments, root=root, cache=self.folder / "cache", **task)
-
-    def resume(self, root: Path, **task: Any) -> Ended:
-        """Goes on with the only run of a root."""
-        given = ("--resume", only(root).id, "--force")
-        return train(*given, root=root, cache=self.folder / "cache", **task)
-
-
-def job_in(folder: Path, phases: str, n_updates: int) -> Job:
-    """Writes five months of the built-in market in bars of 15 minutes, and what trains on them."""
-    made = SyntheticConfig(start_date=date(2021, 1, 4), end_date=date(2021, 6, 1))
-    bars = resample_bars(synthesize(made, seed=0).bars, 15)
-    write_bars(bars, folder / "bars.parquet")
-    (folder / "phases.toml").write_text(phases)
-    (folder / "short.toml").write_text(BOOK)
-    files = {"--bars": "bars.parquet", "--rulebook": "short.toml", "--phases": "phases.toml"}
-    days = {"--test-days": 20, "--gate-days": 14, "--final-days": 0, "--episodes": 4}
-    given = [f"--steps={n_updates * UPDATE}", "--force"]
-    given += [f"{option}={folder / name}" for option, name in files.items()]
-    given += [f"{option}={n}" for option, n in days.items()]
-    given += [f"--set={setting}" for setting in SETTINGS]
-    return Job(folder=folder, arguments=tuple(given))
-
-
-def only(root: Path) -> Any:
-    """Opens the only run of a root."""
-    (run,) = list_runs(root)
-    return run
-
-
-def story(root: Path) -> dict[str, Any]:
-    """Returns all that the only run of a root holds, but for clocks, speeds and its own name.
-
-    Left out are the lock, the lines on when and by what it was made or resumed, hashes of files
-    with a clock in them, and the two pictures of speed: the report and its curves.
-    """
-    run = only(root)
-    told: dict[str, Any] = {}
-    for path in sorted(run.path.rglob("*")):
-        name = str(path.relative_to(run.path))
-        if path.is_dir() or name == "run.lock":
-            continue
-        content: Any = path.read_bytes().replace(run.id.encode(), b"RUN")
-        if name == "run.toml":
-            manifest = tomllib.loads(path.read_text())
-            kept = ("config", "config_fingerprint", "data", "slices", "status", "message")
-            content = {key: manifest[key] for key in (*kept, "progress")}
-            hashes = manifest.get("files", {}).items()
-            content["files"] = {file: sha for file, sha in hashes if file != "scalars.jsonl"}
-        elif name == "scalars.jsonl":
-            lines = [json.loads(line) for line in content.splitlines()]
-            content = [
-                (line["step"], line["phase"], without_speed(line["scalars"])) for line in lines
-            ]
-        elif path.parent.name == "tensorboard":
-            name = "tensorboard"
-            content = [point for point in points(run.path) if not point[1].startswith("time/")]
-        elif name in ("report.html", "figures/curves.png"):
-            content = None
-        told[name] = content
-    return told
-
-
-def without_speed(scalars: dict[str, float]) -> dict[str, float]:
-    """Returns the scalars that do not depend on the clock."""
-    return {name: value for name, value in scalars.items() if not name.startswith("time/")}
-
-
-def differing(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Returns the files in which two stories differ, and those that one of them has not."""
-    known = found.keys() & wanted.keys()
-    return sorted(
-        (found.keys() ^ wanted.keys()) | {name for name in known if found[name] != wanted[name]}
-    )
-
-
-def assert_whole(root: Path) -> None:
-    """Loads every checkpoint that has a TOML file, tensors and all."""
-    for info in list_checkpoints(only(root).path / "checkpoints"):
-        with pytest.raises(Exception, match=r"arrays .* unknown"):  # not before all is verified
-            load_checkpoint(info.path, {})
-
-
-def assert_one_line(ended: Ended, *words: str) -> None:
-    """Checks that a process refused as the user's mistake, in one line."""
-    assert ended.code == 2, ended.err
-    (line,) = [text for text in ended.err.splitlines() if text.startswith("passline:")]
-    assert "Traceback" not in ended.err
-    for word in words:
-        assert word in line
-
-
-def nth(changes: list[str], *words: str, n: int = 0) -> int:
-    """Returns the number of the n-th change that holds all words, counted from 1."""
-    return [i for i, change in enumerate(changes, 1) if all(w in change for w in words)][n]
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Ended, dict[str, Any]]:
     """A job of four updates, how it goes when nothing stops it, and what is left of it."""
     folder = tmp_path_factory.mktemp("small")
-    job = job_in(folder, ROLLOUTS, 4)
+    job = training_job(folder, ROLLOUTS, 4)
     ended = job.begin(folder / "whole", is_trained_alone=True)
     assert ended.code == 130, ended.err
     return job, ended, story(folder / "whole")
@@ -249,7 +101,7 @@ def test_a_story_tells_runs_apart(small, tmp_path) -> None:
 def long(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Ended, dict[str, Any]]:
     """A job of both learners with verdict and report, played out."""
     folder = tmp_path_factory.mktemp("long")
-    job = job_in(folder, EXACT + ROLLOUTS, 12)
+    job = training_job(folder, EXACT + ROLLOUTS, 12)
     ended = job.begin(folder / "whole")
     assert ended.code == 0, ended.err
     return job, ended, story(folder / "whole")
@@ -281,12 +133,3 @@ def test_killed_at_random_writes_a_run_ends_as_if_nothing_had_happened(
     assert differ == []
     checks = verify_run(open_run(only(root).path), root)
     assert all(check.is_sound is not False for check in checks)
-
-
-def kind_of(change: str) -> str:
-    """Returns a change in words that do not name the run: "fsync safetensors" and the like."""
-    word, _, name = change.partition(" ")
-    known = ("safetensors", "run.toml", "run.lock", "evaluations", "scalars", "tfevents", "toml")
-    found = [part for part in known if part in name]
-    parts = name.lstrip(".").split(".")
-    return f"{word} {found[0] if found else 'directory' if len(parts) < 2 else parts[1]}"

@@ -1,9 +1,13 @@
 """A walk-forward: its directory, going on, lost workers, and what is said of all windows."""
 
 import json
+import multiprocessing.spawn
 import os
 import re
+import select
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -212,6 +216,42 @@ def test_a_killed_process_loses_its_own_training_only() -> None:
     assert [item.task for item in lost] == [tasks[1]]
     assert lost[0].error == "its process died (exit code -9)"
     assert all(item.content == item.task.name.encode() for item in done if not item.error)
+
+
+def test_no_worker_outlives_a_killed_parent(tmp_path) -> None:
+    """It holds a pipe open while it lives; a training of hours would have held it for hours."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    script = Path(__file__).parent / "endless.py"
+    parent = subprocess.Popen([sys.executable, str(script), str(fifo)])
+    with fifo.open("rb", buffering=0) as pipe:
+        worker = int(pipe.readline())
+        parent.kill()
+        parent.wait()
+        ended, _, _ = select.select([pipe], [], [], 60)
+        if not ended:
+            os.kill(worker, signal.SIGKILL)
+        assert ended, "the worker lived on"
+        assert pipe.read() == b""
+
+
+def test_a_process_that_dies_before_it_knows_its_order_loses_its_training_only(
+    monkeypatch,
+) -> None:
+    """The order is larger than what a pipe holds, so that sending it needs a reader."""
+
+    def give_up(*_: Any) -> None:
+        raise TimeoutError("the pool waited for a process that was dead")
+
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/bin/false")
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
+    try:
+        done = list(work_in_processes(bytes(10**6), [Task(fold=1, seed=0)], 1, DyingWorker))
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert [item.error for item in done] == ["its process died (exit code 1)"]
 
 
 def test_agents_that_a_gate_stopped_count_as_flat(tmp_path, monkeypatch) -> None:

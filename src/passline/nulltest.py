@@ -8,7 +8,7 @@ as it is known, so that a test that was stopped goes on where it was. The statis
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,23 @@ from passline.evaluate.slices import split
 from passline.evaluate.stats import clusters_by_span
 from passline.evaluate.table import AGENT, EvaluationTable, load_evaluations
 from passline.evaluate.verdict import final_phase, last_evaluations
-from passline.kinds import NULL_RESULTS_FILE
+from passline.kinds import NULL_RESULTS_FILE, RunKind, kind_of
 from passline.market.bars import Bars
 from passline.market.nulls import bar_flip, block_permute, sign_flip
-from passline.pipeline import EVALUATIONS, TEST_SEED, Job
+from passline.pipeline import EVALUATIONS, TEST_SEED, Job, curriculum_entry
 from passline.registry import configurations_tried, data_fingerprints
 from passline.report.null_figure import null_figure
 from passline.report.svg import LIGHT, figure_to_png
-from passline.runs import Run, config_fingerprint, list_runs, replace_file
+from passline.runs import (
+    Run,
+    RunStatus,
+    config_fingerprint,
+    list_runs,
+    naming_refusals,
+    note_status,
+    replace_file,
+    sweep_temporaries,
+)
 from passline.task.nulls import rotate_features
 from passline.task.prepare import Prepared, prepare
 from passline.trials import earn
@@ -189,32 +198,55 @@ def run_null_test(
     Raises:
         RunError: the run is being written by another process, or holds a damaged null test.
     """
-    measure = measure or measure_trial(job, plan)
-    todo = [(ACTUAL, 0), *((kind, draw) for draw in range(plan.n) for kind in plan.kinds)]
-    with job.run.lock():
-        store = _Store(job.run.path / NULL_RESULTS_FILE, _fingerprint(job, plan))
-        for number, (kind, draw) in enumerate(todo, start=1):
-            if (kind, draw) in store.known:
-                continue
-            began = time.perf_counter()
-            market = job.prepared
-            if kind != ACTUAL:
-                market = null_market(kind, job.prepared, seed=plan.seed, draw=draw)
-            result, rate = measure(market)
-            seconds = time.perf_counter() - began
-            store.append(
-                NullResult(kind=kind, draw=draw, result=result, pass_rate=rate, seconds=seconds)
-            )
-            say(
-                f"{number} of {len(todo)}: {kind} {result:+.4f} allowances, passed {rate:.1%} "
-                f"({seconds:.0f} s)"
-            )
-        found = _judge(job, plan, store)
-        write_null_test(job.run.path, found)
-        figures = job.run.path / "figures"
-        figures.mkdir(exist_ok=True)
-        replace_file(figures / "nulltest.png", figure_to_png(null_figure(found, LIGHT)))
+    run = job.run
+    with run.lock(), naming_refusals(run.path):
+        sweep_temporaries(run.path)
+        store = _Store(run.path / NULL_RESULTS_FILE, _fingerprint(job, plan))
+        # The status of a run that holds an agent is that of its training.
+        is_own = kind_of(run) is RunKind.NULL_TEST
+        if is_own and store.known:
+            run.record_resume(len(store.known), "markets")
+        try:
+            _play_markets(job, plan, store, measure or measure_trial(job, plan), say)
+            found = _judge(job, plan, store)
+            write_null_test(run.path, found)
+            figures = run.path / "figures"
+            figures.mkdir(exist_ok=True)
+            replace_file(figures / "nulltest.png", figure_to_png(null_figure(found, LIGHT)))
+        except KeyboardInterrupt:
+            if is_own:
+                note_status(run, RunStatus.INTERRUPTED, "stopped by the user")
+            raise
+        except Exception as error:
+            if is_own:
+                note_status(run, RunStatus.FAILED, str(error))
+            raise
+        if is_own:
+            run.update_status(RunStatus.FINISHED)
     return found
+
+
+def _play_markets(
+    job: Job, plan: NullPlan, store: "_Store", measure: Measure, say: Callable[[str], None]
+) -> None:
+    """Trains on each market that has no result yet, the actual one first."""
+    todo = [(ACTUAL, 0), *((kind, draw) for draw in range(plan.n) for kind in plan.kinds)]
+    for number, (kind, draw) in enumerate(todo, start=1):
+        if (kind, draw) in store.known:
+            continue
+        began = time.perf_counter()
+        market = job.prepared
+        if kind != ACTUAL:
+            market = null_market(kind, job.prepared, seed=plan.seed, draw=draw)
+        result, rate = measure(market)
+        seconds = time.perf_counter() - began
+        store.append(
+            NullResult(kind=kind, draw=draw, result=result, pass_rate=rate, seconds=seconds)
+        )
+        say(
+            f"{number} of {len(todo)}: {kind} {result:+.4f} allowances, passed {rate:.1%} "
+            f"({seconds:.0f} s)"
+        )
 
 
 def _judge(job: Job, plan: NullPlan, store: "_Store") -> NullTest:
@@ -306,6 +338,7 @@ def _fingerprint(job: Job, plan: NullPlan) -> str:
         {
             "config": job.run.manifest["config_fingerprint"],
             "data": sorted(data_fingerprints(job.run)),
+            "curriculum": curriculum_entry(job.phases),
             "seeds": list(plan.seeds),
             "seed": plan.seed,
             "forced": plan.forced,
@@ -316,48 +349,45 @@ def _fingerprint(job: Job, plan: NullPlan) -> str:
 class _Store:
     """Results of one test, a line each, in a file that only grows.
 
-    Lines of tests with other seeds stay in the file and are not read; a last line that a crash
-    tore is done again.
+    Lines of tests with other seeds stay in the file and are not read. A last line that was torn
+    when its process was killed, or the disk was full, is cut off, and its market is done again.
     """
 
     def __init__(self, path: Path, fingerprint: str) -> None:
         self._path = path
         self.fingerprint = fingerprint
-        self.known: dict[tuple[str, int], NullResult] = {}
-        for found in _read_results(path, fingerprint):
-            self.known[found.kind, found.draw] = found
+        path.touch()
+        _mend_last_line(path)
+        self.known = {(r.kind, r.draw): r for r in _read_results(path, fingerprint)}
 
     def append(self, found: NullResult) -> None:
         """Writes one result and waits until it is on the disk."""
         line = json.dumps({"fingerprint": self.fingerprint, **vars(found)}) + "\n"
-        with self._path.open("ab") as file:
-            if file.tell() and not _ends_a_line(self._path):
-                line = "\n" + line
+        with naming_refusals(self._path), self._path.open("ab") as file:
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
         self.known[found.kind, found.draw] = found
 
 
-def _ends_a_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+def _mend_last_line(path: Path) -> None:
+    """Ends a last line that lacks only its end, and cuts off one that is torn."""
+    content = path.read_bytes()
+    whole, _, torn = content.rpartition(b"\n")
+    if torn.endswith(b"}"):
+        replace_file(path, content + b"\n")
+    elif torn:
+        replace_file(path, whole + b"\n" if whole else b"")
 
 
 def _read_results(path: Path, fingerprint: str) -> list[NullResult]:
-    if not path.exists():
-        return []
-    lines: Sequence[str] = path.read_text("utf-8").splitlines()
     found = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
         try:
             row = json.loads(line)
             if row.pop("fingerprint") == fingerprint:
                 found.append(NullResult(**row))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, ValueError) and not line.endswith("}"):
-                continue  # torn by a crash
             raise RunError(
                 f"{path}: line {number} is no result of a null test. Remove the line, or the "
                 "file to begin again."

@@ -59,6 +59,7 @@ from passline.runs import (
     DEFAULT_ROOT,
     Run,
     RunStatus,
+    config_fingerprint,
     create_run,
     naming_refusals,
     sweep_temporaries,
@@ -80,8 +81,10 @@ __all__ = [
     "Played",
     "Screen",
     "book_entry",
+    "check_curriculum",
     "check_run",
     "continue_job",
+    "curriculum_entry",
     "data_entry",
     "evaluate_run",
     "load_markets",
@@ -242,7 +245,7 @@ def start_job(
     cut = split(prepared, config.slices)
     for slices in (cut.gate, cut.test):
         evaluation_starts(prepared, slices, n=2, span_days=prepared.span_days, seed=0)
-    manifest = _manifest(config, markets, prepared, cut)
+    manifest = _manifest(config, markets, prepared, cut) | {"curriculum": curriculum_entry(phases)}
     if base is not None:
         data = frozenset(entry["sha256"] for entry in manifest["data"].values())
         check_dates(base, manifest["slices"], data)
@@ -302,6 +305,19 @@ def check_run(run: Run, config: TrainConfig, bars: Sequence[Bars]) -> None:
         raise RunError(
             f"{run.id}: rulebook {book.id} has changed since the run began. Start a new run under "
             "the new rules."
+        )
+
+
+def check_curriculum(run: Run, phases: Sequence[Phase]) -> None:
+    """Checks, before training goes on, that the phases are those it began with.
+
+    Raises:
+        RunError: one of them was altered.
+    """
+    if run.manifest.get("curriculum") != curriculum_entry(phases):
+        raise RunError(
+            f"{run.id}: the phases of the curriculum are not those that the run began with. "
+            "Restore them, or start a new run."
         )
 
 
@@ -384,6 +400,14 @@ def _slices_entry(markets: Markets, prepared: Prepared, cut: Split) -> dict[str,
     return told
 
 
+def curriculum_entry(phases: Sequence[Phase]) -> dict[str, Any]:
+    """Tells of the phases, by name and all they say."""
+    return {
+        "phases": [phase.name for phase in phases],
+        "sha256": config_fingerprint({"phases": list(phases)}),
+    }
+
+
 def book_entry(book: Rulebook, prepared: Prepared) -> dict[str, Any]:
     """Tells of the rulebook and of how long its evaluations last."""
     return {
@@ -444,6 +468,7 @@ def _train(job: Job, screen: Screen, *, forced: bool) -> tuple[Trained, list[dic
     budgets = dict(zip((phase.name for phase in job.phases), updates, strict=True))
     resumed = resume_point(job.run, budgets)
     if resumed is not None:
+        check_curriculum(job.run, job.phases)
         job.run.record_resume(resumed.step)
         drop_last_test(job.run, job.phases, job.split, resumed, forced=forced)
     with Recorder(job.run, screen, job.phases, job.split, resumed=resumed) as recorder:

@@ -31,7 +31,7 @@ from passline.learn.checkpoint import list_checkpoints
 from passline.learn.curriculum import Progress, best_checkpoints
 from passline.report.data import EVALUATIONS_FILE
 from passline.report.tensorboard import SCALARS_FILE, ScalarWriter, read_scalars
-from passline.runs import Run, RunStatus
+from passline.runs import Run, RunStatus, note_status
 from passline.task.phases import Phase
 
 __all__ = ["Recorder", "ResumePoint", "Screen", "drop_last_test", "note_stop", "resume_point"]
@@ -214,9 +214,9 @@ def drop_last_test(
 
 
 def note_stop(run: Run, status: RunStatus, message: str) -> None:
-    """Writes how a run stopped; where even that is refused, its first error is what matters."""
+    """Writes how a training stopped, and its best checkpoints so far, where that is possible."""
+    note_status(run, status, message)
     with contextlib.suppress(RunError):
-        run.update_status(status, message=message)
         run.record_progress({"best": best_checkpoints(run.path / "checkpoints")})
 
 

@@ -14,7 +14,7 @@ from passline.errors import PasslineError
 from passline.evaluate.table import load_evaluations
 from passline.evaluate.verdict import verdict
 from passline.evaluate.walk_results import RESULTS, load_walk
-from passline.kinds import RunKind, kind_of
+from passline.kinds import NULL_RESULTS_FILE, RunKind, kind_of
 from passline.learn.checkpoint import list_checkpoints
 from passline.openings import OPENINGS_FILE, read_openings
 from passline.runs import DEFAULT_ROOT, Run, list_runs
@@ -33,7 +33,7 @@ __all__ = [
     "verify_run",
 ]
 
-UNTOLD = ("run.toml", "run.lock", OPENINGS_FILE, "final.npz")
+UNTOLD = ("run.toml", "run.lock", OPENINGS_FILE, "final.npz", NULL_RESULTS_FILE)
 """Files whose hash is not recorded: they change by right after a run has ended."""
 TOLD_ENDINGS = (".npz", ".jsonl", ".toml", ".safetensors", ".csv")
 

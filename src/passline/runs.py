@@ -42,6 +42,7 @@ __all__ = [
     "create_run",
     "list_runs",
     "naming_refusals",
+    "note_status",
     "open_run",
     "replace_file",
     "sweep_temporaries",
@@ -55,6 +56,7 @@ MANIFEST_KEYS = (
     "seeds",
     "markets",
     "data",
+    "curriculum",
     "slices",
     "rulebook",
     "hardware",
@@ -203,13 +205,18 @@ class Run:
             manifest["files"] = dict(files)
             self._write(manifest)
 
-    def record_resume(self, step: int) -> None:
-        """Adds a line of lineage: the run goes on from `step` with the versions of this process."""
+    def record_resume(self, done: int, unit: str = "step") -> None:
+        """Adds a line of lineage: the run goes on with the versions of this process.
+
+        Args:
+            done: how far it had come.
+            unit: in what that is counted: step, trainings or markets.
+        """
         with self.lock():
             manifest = _read_manifest(self.path)
-            entry = {
+            entry: dict[str, Any] = {
                 "time": _now(),
-                "step": step,
+                unit: done,
                 "passline": __version__,
                 "packages": _package_versions(),
                 "host": socket.gethostname(),
@@ -345,7 +352,7 @@ def cannot_write(path: Path, error: OSError) -> RunError:
     return RunError(
         f"{path}: could not be written: {error.strerror or error}. What was saved before is"
         " untouched. Free space or make the directory writable, and run the command again; a"
-        " training goes on with: passline train --resume RUN"
+        " training or walk-forward goes on with --resume RUN, a null test with its RUN"
     )
 
 
@@ -362,6 +369,12 @@ def naming_refusals(folder: Path) -> Iterator[None]:
         if error.errno not in _REFUSALS:
             raise
         raise cannot_write(Path(error.filename or folder), error) from error
+
+
+def note_status(run: Run, status: RunStatus, message: str) -> None:
+    """Writes how a run stopped; where even that is refused, its first error is what matters."""
+    with contextlib.suppress(RunError):
+        run.update_status(status, message=message)
 
 
 def replace_file(path: Path, content: bytes) -> None:

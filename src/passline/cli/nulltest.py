@@ -20,7 +20,7 @@ from passline.config import read_config
 from passline.evaluate.null_test import ALPHA, NullTest, draws_needed
 from passline.nulltest import ALL_KINDS, NULL_KINDS, NullPlan, run_null_test
 from passline.pipeline import REPORT, Job, continue_job, publish, start_job
-from passline.runs import RunStatus, open_run
+from passline.runs import naming_refusals, open_run
 
 __all__ = ["nulltest"]
 
@@ -120,11 +120,10 @@ def nulltest(
     try:
         found = run_null_test(job, plan, say)
     except KeyboardInterrupt:
-        _end(run, job, RunStatus.INTERRUPTED)
         say(f"stopped; go on with: passline nulltest {job.run.path} and the same options")
         sys.exit(130)
-    _end(run, job, RunStatus.FINISHED)
-    publish(job.run)
+    with job.run.lock(), naming_refusals(job.run.path):
+        publish(job.run)
     _show(job, found, as_json=as_json)
     if not found.is_edge:
         sys.exit(3)
@@ -146,12 +145,6 @@ def _warn(plan: NullPlan, say: Any) -> None:
     needed = draws_needed(len(plan.kinds), plan.n_configurations or 1)
     if plan.n < needed:
         say(f"with --n {plan.n} no result can reach p = {ALPHA}; --n {needed} is the least")
-
-
-def _end(run: str | None, job: Job, status: RunStatus) -> None:
-    """Ends a run that was made for this test; another's status is its own."""
-    if run is None:
-        job.run.update_status(status)
 
 
 def _show(job: Job, found: NullTest, *, as_json: bool) -> None:

@@ -24,6 +24,7 @@ from passline.registry import (
     select_runs,
     verify_run,
 )
+from passline.report.origin import resumed_words
 from passline.runs import DEFAULT_ROOT, Run, RunStatus, open_run
 
 __all__ = ["runs"]
@@ -166,9 +167,8 @@ def _lineage(run: Run, root: Path) -> list[str]:
             name + ("" if base is not None else " (lost)") for name, base in ancestors
         )
         lines.append(f"weights from {chain}")
-    resumes = run.manifest.get("resumes", [])
-    if resumes:
-        lines.append("resumed at step " + ", ".join(f"{r['step']:,}" for r in resumes))
+    if resumed := resumed_words(run.manifest):
+        lines.append(f"resumed {resumed}")
     if is_forced(run):
         own = run.manifest.get("progress", {}).get("forced", False)
         lines.append(

@@ -159,9 +159,14 @@ def use_cache() -> None:
         base.mkdir(parents=True, exist_ok=True)
     except OSError:
         return
+    settings = {
+        "jax_compilation_cache_dir": str(base / "xla"),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
     update: Callable[[str, Any], None] = jax.config.update
-    update("jax_compilation_cache_dir", str(base / "xla"))
-    update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    for name, value in settings.items():
+        update(name, value)
+        os.environ[name.upper()] = str(value)  # for processes that are begun from here
 
 
 def play_out(job: Job, *, forced: bool, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""The page that shows several runs side by side: one HTML file that needs nothing else."""
+"""The page of several runs or walk-forwards side by side: one HTML file that needs nothing else."""
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -13,14 +13,23 @@ from numpy.typing import NDArray
 from passline.evaluate.stats import Estimate
 from passline.evaluate.verdict import VerdictWord
 from passline.report.amounts import points, usd
-from passline.report.compare import Comparison, Contender, Difference
+from passline.report.comparison import Comparison, Contender, Difference
 from passline.report.definitions import DEFINITIONS
 from passline.report.figures import curve_grid, pass_rate_rows
 from passline.report.svg import DARK, LIGHT, PAGE, Palette, figure_to_svg
 from passline.report.tensorboard import Scalars
+from passline.report.walk_figures import window_figure
 from passline.runs import replace_file
 
-__all__ = ["difference_cells", "rate_cell", "render_comparison", "usd_cell", "write_comparison"]
+__all__ = [
+    "difference_cells",
+    "points_cell",
+    "rate_cell",
+    "render_comparison",
+    "usd_cell",
+    "window_rows",
+    "write_comparison",
+]
 
 _TONES = {VerdictWord.EDGE: "good", VerdictWord.NO_EDGE: "bad", VerdictWord.UNDECIDED: "warn"}
 CURVES = (
@@ -52,6 +61,8 @@ def render_comparison(comparison: Comparison) -> str:
         comparison=comparison,
         rows=[_row(contender) for contender in comparison.contenders],
         pairs=[difference_cells(difference) for difference in comparison.differences],
+        versus_first=_versus_first(comparison),
+        windows=window_rows(comparison),
         drawings=_drawings(comparison, PAGE),
     )
 
@@ -70,16 +81,27 @@ def usd_cell(estimate: Estimate | None) -> tuple[str, str]:
     return usd(estimate.value), f"{usd(estimate.low)} to {usd(estimate.high)}"
 
 
+def points_cell(estimate: Estimate | None) -> tuple[str, str]:
+    """Returns a difference of shares and its interval in words."""
+    if estimate is None:
+        return "–", ""
+    return points(estimate.value), f"{points(estimate.low)} to {points(estimate.high)}"
+
+
 def difference_cells(difference: Difference) -> dict[str, str]:
-    """Returns a pair's line: difference with both intervals, n and effective n."""
+    """Returns a pair's line: difference with its intervals, n and effective n."""
     gap, redrawn = difference.advantage, difference.advantage_redrawn
+    known = [w.value for w in difference.windows if w is not None]
+    ahead, behind = sum(v > 0 for v in known), sum(v < 0 for v in known)
     return {
-        "pair": f"{difference.first} − {difference.second}",
+        "pair": _pair_name(difference),
         "word": difference.word,
         "tone": "idle" if "cannot" in difference.word else "good",
         "points": points(gap.value),
         "interval": f"{points(gap.low)} to {points(gap.high)}",
         "redrawn": f"{points(redrawn.low)} to {points(redrawn.high)}",
+        "by_window": points_cell(difference.advantage_by_window)[1],
+        "ahead": f"{ahead} above, {behind} below" if known else "",
         "result": usd(difference.result.value),
         "result_interval": f"{usd(difference.result.low)} to {usd(difference.result.high)}",
         "n": f"{gap.n:,}",
@@ -87,8 +109,34 @@ def difference_cells(difference: Difference) -> dict[str, str]:
     }
 
 
+def window_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """Returns a line for each shared test window: rates, and differences to the first."""
+    versus = _versus_first(comparison)
+    return [
+        {
+            "name": window.name,
+            "dates": (window.first, window.last),
+            "rates": [rate_cell(rate) for rate in window.rates],
+            "seeds": [
+                "seeds " + ", ".join(f"{rate:.0%}" for rate in own.values()) for own in window.seeds
+            ],
+            "gaps": [points_cell(difference.windows[at]) for difference in versus],
+        }
+        for at, window in enumerate(comparison.windows)
+    ]
+
+
+def _versus_first(comparison: Comparison) -> list[Difference]:
+    """Returns the pairs that the first is one of."""
+    return [d for d in comparison.differences if d.first == comparison.contenders[0].letter]
+
+
+def _pair_name(difference: Difference) -> str:
+    return f"{difference.first} − {difference.second}"
+
+
 def _row(contender: Contender) -> dict[str, Any]:
-    manifest = contender.data.manifest
+    manifest = contender.manifest
     own = contender.verdict.agent.pass_rate
     rate, result = rate_cell(contender.pass_rate), usd_cell(contender.result_usd)
     data = manifest.get("data", {}).values()
@@ -103,6 +151,7 @@ def _row(contender: Contender) -> dict[str, Any]:
         "word": contender.verdict.word.value,
         "tone": _TONES[contender.verdict.word],
         "is_forced": contender.is_forced,
+        "coverage": contender.coverage,
         "own": rate_cell(own),
         "own_n": f"n = {own.n:,}, worth {own.n_effective:,.0f}",
         "rate": rate,
@@ -116,7 +165,12 @@ def _drawings(comparison: Comparison, palette: Palette) -> dict[str, dict[str, s
     figures: dict[str, tuple[str, Figure]] = {}
     rates = {c.letter: c.pass_rate for c in comparison.contenders if c.pass_rate is not None}
     if rates:
-        figures["rates"] = ("Pass rates on the shared slices", pass_rate_rows(rates, palette))
+        where = "test windows" if comparison.windows else "slices"
+        figures["rates"] = (f"Pass rates on the shared {where}", pass_rate_rows(rates, palette))
+    if comparison.windows:
+        letters = [c.letter for c in comparison.contenders]
+        drawn = window_figure(comparison.windows, letters, palette)
+        figures["windows"] = ("Pass rate by test window", drawn)
     curves = _curves(comparison.contenders)
     if curves:
         figures["curves"] = ("Training curves", curve_grid(curves, palette))
@@ -132,7 +186,9 @@ def _curves(contenders: Sequence[Contender]) -> dict[str, dict[str, tuple[Any, A
     for name, title in CURVES:
         lines = {}
         for contender in contenders:
-            scalars = contender.data.scalars
+            scalars = contender.scalars
+            if scalars is None:
+                continue
             values = scalars.values.get(name)
             if values is not None and np.isfinite(values).any():
                 lines[contender.letter] = _with_breaks(scalars, values)

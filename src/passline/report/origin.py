@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["facts", "flatten", "status_words"]
+__all__ = ["facts", "flatten", "resumed_words", "status_words"]
+
+_RESUMED = {"step": "at step {}", "trainings": "after {} trainings", "markets": "after {} markets"}
+"""By the unit in which a kind of run counts how far it had come."""
 
 
 def facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -30,7 +33,7 @@ def facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
             "Lineage",
             _join(f"{_words(k)} {_span_of(v)}" for k, v in manifest.get("lineage", {}).items()),
         ),
-        ("Resumed at step", _join(f"{r['step']:,}" for r in manifest.get("resumes", []))),
+        ("Resumed", resumed_words(manifest)),
     ]
     for name, source in manifest.get("data", {}).items():
         told = source.items() if isinstance(source, Mapping) else [("sha256", source)]
@@ -45,6 +48,16 @@ def status_words(status: str, manifest: Mapping[str, Any]) -> str:
     """Returns the run's status, and that it went past a gate if it did."""
     forced = manifest.get("progress", {}).get("forced", False)
     return f"{status}, forced past a gate that was not passed" if forced else status
+
+
+def resumed_words(manifest: Mapping[str, Any]) -> str:
+    """Returns where a run was gone on with, such as "at step 4,096, 8,192"; "" if nowhere."""
+    resumes = manifest.get("resumes", [])
+    for unit, words in _RESUMED.items():
+        told = [f"{entry[unit]:,}" for entry in resumes if unit in entry]
+        if told:
+            return words.format(", ".join(told))
+    return ""
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

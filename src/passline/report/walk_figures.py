@@ -1,4 +1,4 @@
-"""The figures of a walk-forward's page: pass rate by test window, and the track record."""
+"""The figures of walk-forwards: pass rate by test window, of one or of several, and the record."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,11 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import NDArray
 
 from passline.evaluate.walk_results import FoldScore, SeedRecord
-from passline.report.figures import wide_figure
+from passline.report.comparison import SharedWindow
+from passline.report.figures import run_color, wide_figure
 from passline.report.svg import Palette
 
-__all__ = ["fold_figure", "median_record", "record_figure"]
+__all__ = ["fold_figure", "median_record", "record_figure", "window_figure"]
 
 HEIGHT = 3.2
 """Of the figures, inches."""
@@ -43,9 +44,31 @@ def fold_figure(folds: Sequence[FoldScore], palette: Palette) -> Figure:
                               zip(numbers, folds, strict=True)])  # fmt: skip
     axes.set_xlim(min(numbers) - 0.6, max(numbers) + 0.6)
     highest = max(score.pass_rate.high for fold in folds for score in fold.scores[:2])
-    axes.set_ylim(-0.01, max(min(highest * 1.08, 1.02), 0.1))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="%"))
-    axes.grid(axis="x", visible=False)
+    _share_axis(axes, highest)
+    _legend(figure, axes, palette)
+    return figure
+
+
+def window_figure(
+    windows: Sequence[SharedWindow], letters: Sequence[str], palette: Palette
+) -> Figure:
+    """Draws each walk-forward's pass rate in each shared window, with its interval and seeds."""
+    figure, axes = wide_figure(palette, HEIGHT)
+    step = min(0.18, 0.7 / len(letters))
+    for at, window in enumerate(windows):
+        for place, (letter, rate, seeds) in enumerate(
+            zip(letters, window.rates, window.seeds, strict=True)
+        ):
+            x, color = at + (place - (len(letters) - 1) / 2) * step, run_color(place, palette)
+            axes.plot([x, x], [rate.low, rate.high], color=color, lw=2.4)
+            axes.plot([x], [rate.value], "o", color=color, ms=7, label=letter)
+            beside = [x - step / 3] * len(seeds)
+            axes.plot(beside, list(seeds.values()), "o", ms=4, mfc="none", mec=color)
+    numbers = range(len(windows))
+    axes.set_xticks(numbers, [f"{w.first[:7]} to {w.last[:7]}" for w in windows])
+    axes.set_xlim(-0.6, len(windows) - 0.4)
+    highest = max(rate.high for window in windows for rate in window.rates)
+    _share_axis(axes, highest)
     _legend(figure, axes, palette)
     return figure
 
@@ -84,6 +107,12 @@ def median_record(
     """Returns the sessions and the median over the seeds of what was made up to each, USD."""
     sums = np.stack([np.cumsum(record.result_usd) for record in records])
     return records[0].day, np.median(sums, axis=0)
+
+
+def _share_axis(axes: Axes, highest: float) -> None:
+    axes.set_ylim(-0.01, max(min(highest * 1.08, 1.02), 0.1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="%"))
+    axes.grid(axis="x", visible=False)
 
 
 def _years(fold: FoldScore) -> str:

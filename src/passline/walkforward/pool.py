@@ -1,10 +1,13 @@
 """Trainings in this process or in several on this machine; a lost worker loses its own training.
 
 Results come back as they are ready, each a result file's bytes or the sentence of what went wrong.
+Workers write no files, and none of them outlives the process that hired it.
 """
 
+import contextlib
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -89,12 +92,15 @@ def work_in_processes(
     def hire(place: int) -> None:
         ours, theirs = context.Pipe()
         process = context.Process(
-            target=_serve, args=(theirs, order, cores[place], hire_doer), daemon=True
+            target=_serve, args=(theirs, cores[place], hire_doer), daemon=True
         )
         process.start()
         theirs.close()
         hands[place] = _Hand(process, ours, left.popleft())
-        ours.send(hands[place].task)
+        # Not among the arguments: a process that dies before it has read many of them is waited
+        # for without end.
+        _send(hands[place], order)
+        _send(hands[place], hands[place].task)
 
     try:
         for place in range(min(jobs, len(tasks))):
@@ -108,7 +114,7 @@ def work_in_processes(
                 del hands[place]
                 if left and hand.process.is_alive():
                     hands[place] = hand._replace(task=left.popleft())
-                    hand.pipe.send(hands[place].task)
+                    _send(hand, hands[place].task)
                 else:
                     _dismiss(hand)
                     if left:
@@ -118,6 +124,12 @@ def work_in_processes(
         for hand in hands.values():
             hand.process.terminate()
             _dismiss(hand)
+
+
+def _send(hand: _Hand, what: Any) -> None:
+    """Sends to a process; if it has died, the next look at its pipe finds that out."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        hand.pipe.send(what)
 
 
 def _receive(hand: _Hand) -> Done:
@@ -145,15 +157,24 @@ def _shares(jobs: int) -> list[set[int]]:
     return [set(cores[place::jobs]) or {cores[place % len(cores)]} for place in range(jobs)]
 
 
-def _serve(pipe: Connection, order: Any, cores: set[int], hire_doer: Hire) -> None:
-    """Answers tasks until the pipe is closed."""
+def _serve(pipe: Connection, cores: set[int], hire_doer: Hire) -> None:
+    """Takes the order, then answers tasks until the pipe is closed."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if cores:
         os.sched_setaffinity(0, cores)
-    doer = cache(lambda: hire_doer(order))
-    while True:
-        try:
+    try:
+        order = pipe.recv()
+        doer = cache(lambda: hire_doer(order))
+        while True:
             task: Task = pipe.recv()
-            done = attempt(doer, task)
-        except (EOFError, KeyboardInterrupt):
-            return
-        pipe.send(done)
+            pipe.send(attempt(doer, task))
+    except (EOFError, OSError, KeyboardInterrupt):
+        return
+
+
+def _end_with_parent() -> None:
+    """Ends this process as soon as the one that hired it is gone, whatever it is at."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

@@ -4,7 +4,8 @@ Each training leaves one file, put in place whole, so that a walk-forward that w
 what is missing when it goes on.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from passline.pipeline import (
     TEST_SEED,
     Markets,
     book_entry,
+    check_curriculum,
     check_run,
+    curriculum_entry,
     data_entry,
     open_markets,
     summary_of,
@@ -31,7 +34,16 @@ from passline.pipeline import (
 from passline.registry import record_files
 from passline.report.walk_page import WALK_PAGE, write_walk_page
 from passline.rulebook import load_rulebook
-from passline.runs import DEFAULT_ROOT, Run, RunStatus, create_run, replace_file
+from passline.runs import (
+    DEFAULT_ROOT,
+    Run,
+    RunStatus,
+    create_run,
+    naming_refusals,
+    note_status,
+    replace_file,
+    sweep_temporaries,
+)
 from passline.task.phases import load_phases
 from passline.task.prepare import Prepared, prepare
 from passline.walkforward.pool import Done, work_here, work_in_processes
@@ -116,7 +128,6 @@ def start_walk(
             evaluation_starts(prepared, slices, n=2, span_days=prepared.span_days, seed=0)
     label = name or f"walkforward-{prepared.rulebook.id}"
     run = create_run(root, label, _manifest(order, markets, prepared, cuts))
-    (run.path / RESULTS).mkdir()
     return Walk(run=run, order=order, folds=cuts)
 
 
@@ -141,6 +152,7 @@ def continue_walk(run: Run) -> Walk:
     markets = open_markets(config)
     check_run(run, config, markets.whole)
     order, prepared = _order(markets, config, FoldConfig(**own), forced=forced)
+    check_curriculum(run, order.phases)
     return Walk(run=run, order=order, folds=cut_folds(prepared, config.slices, order.folds))
 
 
@@ -170,6 +182,7 @@ def _manifest(
         "markets": [b.contract.symbol for b in order.bars],
         "data": {f"{i}-{a.contract.symbol}": data_entry(a, b) for i, (a, b) in pairs},
         "rulebook": book_entry(order.rulebook, prepared),
+        "curriculum": curriculum_entry(order.phases),
         "hardware": {"jax_backend": jax.default_backend()},
         "slices": {"folds": [_window(fold) for fold in cuts], "final": markets.final_start},
     }
@@ -204,39 +217,52 @@ def run_walk(walk: Walk, say: Say, *, jobs: int = 1, ray_address: str | None = N
     """
     if jobs < 1:
         raise ConfigError(f"jobs was {jobs}; it must be at least 1.")
-    failed: list[tuple[Task, str]] = []
-    with walk.run.lock():
+    with walk.run.lock(), naming_refusals(walk.run.path):
+        sweep_temporaries(walk.run.path)
+        (walk.run.path / RESULTS).mkdir(exist_ok=True)
         missing = walk.missing
         if len(missing) < len(walk.tasks):
-            walk.run.record_resume(len(walk.tasks) - len(missing))
+            walk.run.record_resume(len(walk.tasks) - len(missing), "trainings")
         try:
-            n_done = len(walk.tasks) - len(missing)
-            for done in _dispatch(walk.order, missing, jobs, ray_address):
-                n_done += 1
-                if done.error:
-                    failed.append((done.task, done.error))
-                    say(f"{done.task.name} FAILED: {done.error}")
-                    continue
-                replace_file(walk.result_of(done.task), done.content)
-                walk.run.update_status(RunStatus.RUNNING, progress={"trained": n_done})
-                say(f"{done.task.name} done ({n_done} of {len(walk.tasks)})")
+            with contextlib.closing(_dispatch(walk.order, missing, jobs, ray_address)) as results:
+                failed = _store(walk, results, say)
+            return _conclude(walk, failed)
         except KeyboardInterrupt:
-            walk.run.update_status(RunStatus.INTERRUPTED, message="stopped by the user")
+            note_status(walk.run, RunStatus.INTERRUPTED, "stopped by the user")
             raise
         except Exception as error:
-            walk.run.update_status(RunStatus.FAILED, message=str(error))
+            note_status(walk.run, RunStatus.FAILED, str(error))
             raise
-        return _conclude(walk, failed)
+
+
+def _store(walk: Walk, results: Iterable[Done], say: Say) -> list[tuple[Task, str]]:
+    """Puts each result in its place as it comes; returns the trainings that failed."""
+    failed: list[tuple[Task, str]] = []
+    n_done = len(walk.tasks) - len(walk.missing)
+    for done in results:
+        if done.error:
+            failed.append((done.task, done.error))
+            say(f"{done.task.name} FAILED: {done.error}")
+            continue
+        n_done += 1
+        replace_file(walk.result_of(done.task), done.content)
+        walk.run.update_status(RunStatus.RUNNING, progress={"trained": n_done})
+        say(f"{done.task.name} done ({n_done} of {len(walk.tasks)})")
+    return failed
 
 
 def _dispatch(
     order: Order, tasks: Sequence[Task], jobs: int, ray_address: str | None
-) -> Iterator[Done]:
+) -> Generator[Done, None, None]:
+    """Does the trainings in the way asked for; closing it ends the processes it hired."""
     if not tasks:
-        return iter(())
+        return
     if ray_address is not None:
-        return work_on_ray(order, tasks, ray_address)
-    return work_here(order, tasks) if jobs == 1 else work_in_processes(order, tasks, jobs)
+        yield from work_on_ray(order, tasks, ray_address)
+    elif jobs == 1:
+        yield from work_here(order, tasks)
+    else:
+        yield from work_in_processes(order, tasks, jobs)
 
 
 def _conclude(walk: Walk, failed: list[tuple[Task, str]]) -> WalkOutcome:
