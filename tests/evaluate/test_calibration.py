@@ -25,6 +25,8 @@ from passline.evaluate.stats import (
 )
 
 N_MARKETS = 520
+FIRST_MARKET = 10_000
+"""Seeds of the markets of the engine; none below it is counted, on those the method was chosen."""
 
 
 def estimates(found: Mapping[str, np.ndarray], span: int) -> dict[str, Estimate]:
@@ -158,7 +160,8 @@ def test_intervals_cover_on_accounts_that_overlap_at_length(name: str, figure: A
 @pytest.mark.parametrize("strength", [0.0, 1.0])
 def test_intervals_cover_the_truth_on_whole_markets(strength: float, figure: Any) -> None:
     stored = load(Path(os.environ.get("ENGINE_MARKETS", "/nowhere")) / f"{strength:g}.npz")
-    stated = [estimates(own, SPAN) for _, own in played(strength, range(N_MARKETS), stored)]
+    seeds = range(FIRST_MARKET, FIRST_MARKET + N_MARKETS)
+    stated = [estimates(own, SPAN) for _, own in played(strength, seeds, stored)]
     slack = 2.5 * np.sqrt(0.95 * 0.05 / N_MARKETS)
     demanded = f"0.93 to 0.97, ± {slack:.3f} of counting"
     for name in stated[0]:
