@@ -25,6 +25,8 @@ from passline.evaluate.stats import (
 )
 
 N_MARKETS = 520
+FIRST_MARKET = 10_000
+"""Seeds of the markets of the engine; none below it is counted, on those the method was chosen."""
 
 
 def estimates(found: Mapping[str, np.ndarray], span: int) -> dict[str, Estimate]:
@@ -51,12 +53,16 @@ class Accounts(NamedTuple):
         window: calendar days of the stretch.
         span: days an account may last.
         shared: share of an account's daily variance that is the market's.
+        daily: standard deviation of a day's result, USD.
+        n: accounts begun.
     """
 
     drift: tuple[float, float]
     window: int = 365
     span: int = 30
     shared: float = 0.7
+    daily: int = 320
+    n: int = 384
 
 
 WORLDS = {
@@ -66,12 +72,13 @@ WORLDS = {
     "no drift, two years": Accounts((0, 0), window=700),
     "most pass, little shared": Accounts((160, 40), window=700, shared=0.3),
     "nearly all shared": Accounts((80, 40), window=700, shared=0.9),
+    "most pass, nearly all shared": Accounts((160, 40), shared=0.85, daily=300, n=96),
 }
 
 
 def accounts_of(world: Accounts, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """Passes and results of both policies on the same 384 starts, under a floor that trails."""
-    n, days = 384, world.window + world.span
+    """Passes and results of both policies on the same starts, under a floor that trails."""
+    n, days = world.n, world.window + world.span
     is_weekday = np.arange(days) % 7 < 5
     volatility = np.exp(0.25 * generator.standard_normal((days, 1)))
     factors = generator.standard_normal((days, 2)) * volatility * is_weekday[:, None]
@@ -82,7 +89,7 @@ def accounts_of(world: Accounts, generator: np.random.Generator) -> dict[str, np
         common = np.cos(0.8 * index) * factors[:, 0] + np.sin(0.8 * index) * factors[:, 1]
         own = generator.standard_normal(walked.shape) * is_weekday[walked]
         noise = np.sqrt(world.shared) * common[walked] + np.sqrt(1 - world.shared) * own
-        equity = np.cumsum(320 * noise + drift * is_weekday[walked], axis=1)
+        equity = np.cumsum(world.daily * noise + drift * is_weekday[walked], axis=1)
         peak = np.maximum(np.maximum.accumulate(equity, axis=1), 0)
         is_dead, is_won = equity <= np.minimum(peak - 2500, 100), equity >= 3000
         never = world.span - 1
@@ -118,6 +125,31 @@ def test_intervals_cover_on_accounts_that_overlap(name: str) -> None:
     check_world(name, 200)
 
 
+def test_means_of_a_skewed_result_are_covered_with_a_dozen_blocks() -> None:
+    """Where most pass, a lucky year holds few of the rare losses, and its spread is small too.
+
+    With the skewness that the sums of a dozen blocks show, the mean's interval covers 92.7 % here;
+    t alone, on drawn blocks of two spans, covers 88.4 %.
+    """
+    generator = np.random.default_rng(2)
+    world = WORLDS["most pass, nearly all shared"]
+    markets = [accounts_of(world, generator) for _ in range(2000)]
+    truth = np.mean([own["strategy usd"].mean() for own in markets])
+    stated: dict[str, list[Estimate]] = {"mean": [], "dates redrawn": []}
+    for own in markets:
+        net, day = own["strategy usd"], own["day"]
+        clusters = clusters_by_span(day, world.span)
+        stated["mean"].append(mean_interval(net, clusters, is_serial=True))
+        stated["dates redrawn"].append(
+            date_bootstrap(net, day, span_days=world.span, seed=1, n_draws=500)
+        )
+    for name, intervals in stated.items():
+        low, high = (np.array([e.low for e in intervals]), np.array([e.high for e in intervals]))
+        covered = np.mean((low <= truth) & (truth <= high))
+        assert 0.93 <= covered <= 0.97, f"{name}: {covered:.4f}"
+        assert np.mean(truth < low) <= 0.06, name
+
+
 @pytest.mark.proof
 @pytest.mark.parametrize("name", WORLDS)
 def test_intervals_cover_on_accounts_that_overlap_at_length(name: str, figure: Any) -> None:
@@ -128,7 +160,8 @@ def test_intervals_cover_on_accounts_that_overlap_at_length(name: str, figure: A
 @pytest.mark.parametrize("strength", [0.0, 1.0])
 def test_intervals_cover_the_truth_on_whole_markets(strength: float, figure: Any) -> None:
     stored = load(Path(os.environ.get("ENGINE_MARKETS", "/nowhere")) / f"{strength:g}.npz")
-    stated = [estimates(own, SPAN) for _, own in played(strength, range(N_MARKETS), stored)]
+    seeds = range(FIRST_MARKET, FIRST_MARKET + N_MARKETS)
+    stated = [estimates(own, SPAN) for _, own in played(strength, seeds, stored)]
     slack = 2.5 * np.sqrt(0.95 * 0.05 / N_MARKETS)
     demanded = f"0.93 to 0.97, ± {slack:.3f} of counting"
     for name in stated[0]:

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from scipy.special import ndtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
 
 from passline.errors import ConfigError
 from passline.evaluate.stats import (
     Estimate,
     cluster_bootstrap,
     clusters_by_span,
+    date_bootstrap,
     mean_interval,
     paired_difference,
     proportion_interval,
@@ -93,6 +94,27 @@ def test_overlapping_windows_are_covered_as_serial_clusters_and_only_so(duration
         assert np.mean([e.low <= 0 <= e.high for e in plain_means]) < 0.925
 
 
+def test_redrawn_dates_keep_what_overlapping_episodes_share():
+    """Blocks of two spans alone tear episodes apart and give 83 % of the variance here."""
+    generator = np.random.default_rng(17)
+    days, span = 2500, 21
+    starts = np.arange(days)
+    n_blocks = days / (2 * span)
+    means, variances = [], []
+    for seed in range(60):
+        path = np.concatenate([[0.0], np.cumsum(generator.standard_normal(days + span))])
+        returns = path[starts + span] - path[starts]
+        estimate = date_bootstrap(returns, starts, span_days=span, seed=seed, n_draws=500)
+        half = (estimate.high - estimate.low) / 2
+        means.append(estimate.value)
+        variances.append((half / stdtrit(n_blocks - 1, 0.975)) ** 2)
+    # Each day of the path but those at the ends counts span times.
+    truth = span**2 / days
+    assert 0.92 < np.mean(variances) / truth < 1.08
+    covered = np.abs(means) <= np.sqrt(variances) * stdtrit(n_blocks - 1, 0.975)
+    assert covered.mean() > 0.88
+
+
 def test_paired_difference_covers_and_is_narrower_than_unpaired():
     generator = np.random.default_rng(5)
     ids = cluster_ids(20, False, generator)
@@ -140,6 +162,24 @@ def test_proportion_by_hand():
     half = q / (1 + q * q / 4) * np.sqrt(0.25 / 4 + q * q / 64)
     assert estimate.low == pytest.approx(middle - half)
     assert estimate.high == pytest.approx(middle + half)
+
+
+@pytest.mark.parametrize("size", [1, 20])
+def test_mean_by_hand(size):
+    """Eight win 1 and two lose 3: Hall's transform of either end is the normal's quantile."""
+    values = np.repeat([1.0] * 8 + [-3.0] * 2, size)
+    estimate = mean_interval(values, np.repeat(np.arange(10), size))
+    # Mean 0.2, deviations 0.8 and -3.2: variance 2.56, third moment (8 * 0.512 - 2 * 32.768) / 10 =
+    # -6.144, skewness -1.5; of a mean of ten -1.5 / sqrt(10), however often each is repeated.
+    skewness = -1.5 / np.sqrt(10)
+    error = np.sqrt(25.6 / 9 / 10)
+    # sum of squares 25.6 and of fourth powers 8 * 0.4096 + 2 * 104.8576 = 212.992.
+    dof = min(9, 2 * 25.6**2 / 212.992)
+    normal = float(ndtri(0.975))
+    for end, quantile in ((estimate.low, normal), (estimate.high, -normal)):
+        t = (0.2 - end) / error * normal / float(stdtrit(dof, 0.975))
+        hall = t + skewness * t**2 / 3 + skewness**2 * t**3 / 27 + skewness / 6
+        assert hall == pytest.approx(quantile)
 
 
 def test_wholly_shared_luck_counts_clusters_not_episodes():

@@ -30,7 +30,7 @@ EXTREME = 0.1
 MOST_CORRELATED = 0.7
 """Few clusters overrate how far two shares move together; more than this is not counted on."""
 MOST_SKEWED = 1.5
-"""Few clusters overrate how skewed their mean is; more than this is not counted on."""
+"""Hall's transformation is an expansion for small skewness; more than this is not put into it."""
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -66,7 +66,6 @@ class _Spread:
         mean: the mean of all values.
         variance: its variance, following the spread between clusters.
         dof: degrees of freedom of that variance.
-        skewness: of the mean, following the skewness between clusters.
         n_clusters: clusters with at least one value.
         kish: n^2 / sum of squared cluster sizes, the clusters' number were they of equal size.
     """
@@ -74,7 +73,6 @@ class _Spread:
     mean: float
     variance: float
     dof: float
-    skewness: float
     n_clusters: int
     kish: float
 
@@ -121,8 +119,9 @@ def mean_interval(
     The variance is CR2 (Bell and McCaffrey 2002) for a mean: squared residual sums of the clusters,
     each over one minus its share of the sample. Where most evaluations win about the same and few
     lose much more, a lucky sample has a small spread too, and the plain t interval misses on that
-    side; Hall's (1992) transformation of t, with the skewness between clusters, makes it reach
-    further there. With one cluster nothing bounds the mean.
+    side; Hall's (1992) transformation of t makes it reach further there. The skewness of the mean
+    is that of the values over the root of the effective n, as a share's is under Wilson's interval:
+    a dozen sums of clusters would show too little of it. With one cluster nothing bounds the mean.
 
     Args:
         values: one number an episode, float [n].
@@ -132,17 +131,16 @@ def mean_interval(
     """
     checked, ids = _checked(values, clusters, level)
     spread = _spread(checked, ids, is_serial)
-    n = len(checked)
-    below, above = _reach(spread, level)
-    plain = float(checked.var()) * n / max(n - 1, 1)
-    raw = plain / spread.variance if spread.variance > 0 else spread.kish
+    n_effective = _effective(checked, spread.variance, spread.kish)
+    skewness = _skewness(checked, n_effective)
+    below, above = _reach(spread.variance, spread.dof, skewness, level)
     return Estimate(
         value=spread.mean,
         low=spread.mean - below,
         high=spread.mean + above,
-        n=n,
+        n=len(checked),
         n_clusters=spread.n_clusters,
-        n_effective=float(np.clip(raw, spread.kish, n)),
+        n_effective=n_effective,
         level=level,
     )
 
@@ -199,10 +197,12 @@ def date_bootstrap(
     """Returns a mean with its interval from drawing stretches of dates anew.
 
     The moving-block bootstrap (Kuensch 1989), its blocks twice as long as an episode may last and
-    wrapped around the end, so that what overlapping episodes share is drawn together. Pairs stay
-    pairs if `values` are their differences. The interval is t times the standard deviation of the
-    draws with as many degrees of freedom as there are such blocks, less one; percentiles of so
-    few blocks would cover 80-90 % instead of 95 %.
+    wrapped around the end, so that what overlapping episodes share is drawn together. Episodes that
+    begin k days apart are torn apart by a share k / length of the blocks, which no number of blocks
+    mends; twice the variance of these draws less that of draws of blocks half as long has no such
+    gap within the half (Politis and Romano 1995). Pairs stay pairs if `values` are their
+    differences. The interval is that of `mean_interval` with this variance and as many degrees of
+    freedom as there are long blocks, less one; percentiles of so few blocks would cover 80-90 %.
 
     Args:
         values: one number an episode, float [n].
@@ -213,25 +213,25 @@ def date_bootstrap(
         level: coverage of the interval.
     """
     numbers, days = _checked(values, start_day, level)
-    clusters = clusters_by_span(days, span_days)
-    mean, n_clusters = float(numbers.mean()), len(np.unique(clusters))
-    day = days - days.min()
-    n_days = int(day.max()) + 1
-    length = min(2 * span_days, n_days)
-    n_blocks = n_days / length
-    half = float("inf")
+    n_clusters = len(np.unique(clusters_by_span(days, span_days)))
+    mean, day = float(numbers.mean()), days - days.min()
+    residuals = np.bincount(day, weights=numbers - mean).astype(np.float64)
+    length = min(2 * span_days, len(residuals))
+    n_blocks = len(residuals) / length
+    below = above = float("inf")
     if n_blocks > 1:
-        residuals = np.bincount(day, weights=numbers - mean, minlength=n_days)
-        sums = np.r_[0.0, np.cumsum(np.r_[residuals, residuals])]
         generator = np.random.default_rng(seed)
-        starts = generator.integers(n_days, size=(n_draws, int(np.ceil(n_blocks))))
-        draws = (sums[starts + length] - sums[starts]).sum(axis=1) / len(numbers)
-        scale = n_blocks / np.ceil(n_blocks) * n_blocks / (n_blocks - 1)
-        half = _t_quantile(level, n_blocks - 1) * float(draws.std() * np.sqrt(scale))
+        long, short = (
+            _drawn_variance(residuals, days_drawn, n_draws, generator)
+            for days_drawn in (length, span_days)
+        )
+        variance = max(2 * long - short, long) / len(numbers) ** 2
+        skewness = _skewness(numbers, _effective(numbers, variance, n_blocks))
+        below, above = _reach(variance, n_blocks - 1, skewness, level)
     return Estimate(
         value=mean,
-        low=mean - half,
-        high=mean + half,
+        low=mean - below,
+        high=mean + above,
         n=len(numbers),
         n_clusters=n_clusters,
         n_effective=n_blocks,
@@ -319,9 +319,7 @@ def _spread(values: Floats, ids: Ints, is_serial: bool) -> _Spread:
     mean = float(values.mean())
     kish = float(n**2 / (sizes.astype(np.float64) ** 2).sum())
     if n_clusters < 2:
-        return _Spread(
-            mean=mean, variance=0.0, dof=0.0, skewness=0.0, n_clusters=n_clusters, kish=kish
-        )
+        return _Spread(mean=mean, variance=0.0, dof=0.0, n_clusters=n_clusters, kish=kish)
     residual_sums = np.bincount(codes, weights=values - mean, minlength=n_clusters)
     sums = residual_sums / np.sqrt(1 - sizes / n)
     squares = sums**2
@@ -339,22 +337,46 @@ def _spread(values: Floats, ids: Ints, is_serial: bool) -> _Spread:
         mean=mean,
         variance=total / n**2,
         dof=max(dof, 0.5),
-        skewness=_skewness(np.asarray(residual_sums, np.float64), total),
         n_clusters=n_clusters,
         kish=kish,
     )
 
 
-def _skewness(residual_sums: Floats, variance: float) -> float:
-    """Returns the skewness of a sum of clusters, 0 for fewer than three.
+def _drawn_variance(
+    residuals: Floats, length: int, n_draws: int, generator: np.random.Generator
+) -> float:
+    """Returns the variance of the residuals' sum over drawn blocks of days, wrapped at the end.
 
-    Its third cumulant, unbiased were the clusters of equal size, over its variance^1.5.
+    As many whole blocks are drawn as cover all days; the variance is that of the days' own number,
+    over one minus a block's share, since the residuals are those from the sample's own mean.
     """
-    n = len(residual_sums)
-    if n < 3 or variance <= 0:
+    n_days = len(residuals)
+    n_blocks = n_days / length
+    n_drawn = int(np.ceil(n_blocks))
+    sums = np.r_[0.0, np.cumsum(np.r_[residuals, residuals])]
+    starts = generator.integers(n_days, size=(n_draws, n_drawn))
+    draws = (sums[starts + length] - sums[starts]).sum(axis=1)
+    return float(draws.var()) * n_blocks / n_drawn * n_blocks / (n_blocks - 1)
+
+
+def _effective(values: Floats, variance: float, least: float) -> float:
+    """Returns the number of independent values whose mean had the variance, `least` to n."""
+    n = len(values)
+    plain = float(values.var()) * n / max(n - 1, 1)
+    return float(np.clip(plain / variance if variance > 0 else least, least, n))
+
+
+def _skewness(values: Floats, n_effective: float) -> float:
+    """Returns the skewness of a mean: that of its values over the root of their effective number.
+
+    Exact where values are independent and where those of a cluster are all alike.
+    """
+    residuals = values - values.mean()
+    scale = float(residuals.std())
+    if scale <= 1e-12 * float(np.abs(values).max(initial=1.0)):
         return 0.0
-    third: float = n**2 / ((n - 1) * (n - 2)) * float((residual_sums**3).sum())
-    return float(np.clip(third / variance**1.5, -MOST_SKEWED, MOST_SKEWED))
+    skewness = float(((residuals / scale) ** 3).mean()) / np.sqrt(n_effective)
+    return float(np.clip(skewness, -MOST_SKEWED, MOST_SKEWED))
 
 
 def _correlation(first: Floats, second: Floats, ids: Ints, is_serial: bool) -> float:
@@ -370,24 +392,20 @@ def _joined(one: float, other: float, correlation: float) -> float:
     return float(np.sqrt(max(one**2 - 2 * correlation * one * other + other**2, 0.0)))
 
 
-def _reach(spread: _Spread, level: float) -> tuple[float, float]:
+def _reach(variance: float, dof: float, skewness: float, level: float) -> tuple[float, float]:
     """Returns how far the interval reaches below and above the mean.
 
     With t = (mean - truth) / error of skewness g, Hall's t + g t^2 / 3 + g^2 t^3 / 27 + g / 6 is
     nearly free of it. Each reach is the error times the quantile of t, drawn out or in as the
     inverse of that moves the normal's, which keeps t's width where clusters are few.
     """
-    if spread.n_clusters < 2:
+    if dof <= 0:
         return float("inf"), float("inf")
-    half, normal = _half_width(spread, level), float(ndtri((1 + level) / 2))
+    half, normal = _t_quantile(level, dof) * np.sqrt(variance), float(ndtri((1 + level) / 2))
     return (
-        half * _unskewed(normal, spread.skewness) / normal,
-        half * _unskewed(-normal, spread.skewness) / -normal,
+        float(half * _unskewed(normal, skewness) / normal),
+        float(half * _unskewed(-normal, skewness) / -normal),
     )
-
-
-def _half_width(spread: _Spread, level: float) -> float:
-    return _t_quantile(level, spread.dof) * float(np.sqrt(spread.variance))
 
 
 def _unskewed(normal: float, skewness: float) -> float:

@@ -54,7 +54,7 @@ DEFINITIONS: dict[str, Definition] = {
         name="Interval",
         text="Range that covers the true value in 95 of 100 such samples. Follows the spread"
         " between blocks of dates, and what touching blocks share; for shares it is Wilson's on"
-        " the effective n, for means Student's t.",
+        " the effective n, for means Student's t, corrected for skewness.",
         unit="that of the figure",
         sample="that of the figure",
     ),
@@ -98,8 +98,8 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "redrawn": Definition(
         name="Interval, dates redrawn",
-        text="The same interval from drawing stretches of dates anew, each two episodes long,"
-        " 2,000 times; for comparison. The clustered interval decides.",
+        text="The same interval from drawing stretches of dates anew, two episodes long and one"
+        " episode long, 2,000 times each; for comparison. The clustered interval decides.",
         unit="that of the figure",
         sample="episodes that both played",
     ),
