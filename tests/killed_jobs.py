@@ -184,8 +184,8 @@ def _scalars(content: bytes) -> list[Any]:
 
 
 def _walk_page(content: bytes) -> str:
-    """Without when it was created and resumed."""
-    text = re.sub(r"<div><dt>Resumed</dt>.*?</div>", "", content.decode())
+    """Without when and by which commit it was made, and resumed."""
+    text = re.sub(r"<div><dt>(Resumed|Commit)</dt>.*?</div>", "", content.decode())
     return re.sub(r"\d{4}-\d\d-\d\d(T[\d:]+Z| · run)", "WHEN", text)
 
 
