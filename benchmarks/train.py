@@ -218,7 +218,9 @@ def summary(config: ppo.PPOConfig, seconds: dict[str, list[float]]) -> dict[str,
     found["peak_gflops"] = round(peak, 1)
     own = f"passline_{config.precision}"
     learn = learn_flops(config) / 1e9
-    found["update_share_of_peak"] = round(learn / min(seconds[f"learn_{own}"]) / peak, 3)
+    share = {name: learn / min(seconds[f"learn_{name}"]) / peak for name in names[1:3]}
+    found["update_share_of_peak"] = round(share[own], 3)
+    found["update_share_of_peak_float32"] = round(share["passline_float32"], 3)
     found["gradient_phase_share"] = round(median[f"learn_{own}"] / median[own], 3)
     found["passline_over"] = {
         name: round(rate["passline"] / rate[name], 2) for name in names[3:] if name in rate

@@ -21,7 +21,7 @@ class PPOConfig:
 
     n_lanes: int = 1024
     """Accounts simulated at once."""
-    share_lanes: int = 512
+    share_lanes: int = 128
     """Accounts that one thread plays at least: a rollout of more is cut into equal shares, played
     side by side. Part of what is drawn, so not taken from the machine."""
     rollout_steps: int = 128
