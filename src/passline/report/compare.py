@@ -22,7 +22,7 @@ from passline.evaluate.stats import (
 )
 from passline.evaluate.table import AGENT, EvaluationTable
 from passline.evaluate.verdict import Verdict, final_phase, last_evaluations, verdict
-from passline.kinds import require_agent
+from passline.kinds import is_trained_here, require_agent
 from passline.report.data import ReportData, load_report_data
 from passline.runs import Run
 
@@ -234,7 +234,11 @@ def _contender(
         letter=letter,
         run_id=run.id,
         data=data,
-        verdict=verdict(data.evaluations, span_days=data.span_days),
+        verdict=verdict(
+            data.evaluations,
+            span_days=data.span_days,
+            is_trained_here=is_trained_here(manifest),
+        ),
         agent=agent,
         pass_rate=rate,
         result_usd=result,
@@ -282,6 +286,12 @@ def _notes(
     forced = [c.letter for c in contenders if c.is_forced]
     if forced:
         notes.append(f"Forced past a gate that was not passed: {', '.join(forced)}.")
+    elsewhere = [c.letter for c in contenders if not is_trained_here(c.data.manifest)]
+    if elsewhere:
+        notes.append(
+            f"Trained outside passline, maybe on the very days it is judged on: "
+            f"{', '.join(elsewhere)}."
+        )
     if n_pairs > 1:
         notes.append(
             f"{n_pairs} pairs are compared; of 20 pairs without any difference about one looks "
