@@ -33,6 +33,11 @@ def null(tmp_path: Path) -> Run:
     return run
 
 
+@pytest.fixture
+def model(tmp_path: Path) -> Run:
+    return create_run(tmp_path, "theirs", {"config": {"model_sha256": "ab" * 32}})
+
+
 def said(arguments: list[str], capsys: Any) -> tuple[int, str]:
     with pytest.raises(SystemExit) as stop:
         main(arguments)
@@ -79,6 +84,26 @@ def test_only_a_walk_forward_goes_on_as_one(null, tmp_path, capsys) -> None:
         code, err = said(["walkforward", "--resume", str(run.path)], capsys)
         assert code == 2
         assert f"no walk-forward. Go on with it: {instead} {run.id}" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--resume", "RUN"],
+        ["train", "--from", "RUN", "--bars", "none.parquet"],
+        ["reproduce", "RUN"],
+        ["unseal", "RUN"],
+        ["nulltest", "RUN"],
+        ["walkforward", "--resume", "RUN"],
+    ],
+)
+def test_what_needs_a_training_says_that_a_judged_model_has_none(arguments, model, capsys) -> None:
+    assert kind_of(model) is RunKind.MODEL
+    code, err = said([str(model.path) if a == "RUN" else a for a in arguments], capsys)
+    last = err.strip().splitlines()[-1]
+    assert code == 2
+    assert last.startswith(f"passline: {model.id}: is a ")
+    assert f"passline evaluate {model.id}" in last
 
 
 def test_the_report_of_an_empty_walk_forward_says_how_to_fill_it(walk, capsys) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import tomllib
 from collections.abc import Mapping
+from contextlib import chdir
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import tomli_w
 
+from made_sb3 import state_from, write_model
 from passline import pipeline
 from passline.base_policy import kept_base, newest_policy
 from passline.cli import main
@@ -21,9 +23,12 @@ from passline.errors import ConfigError, RunError
 from passline.evaluate.judge import BASELINES
 from passline.evaluate.replay_choice import page_name
 from passline.evaluate.table import append_evaluation, load_evaluations
+from passline.evaluate.verdict import UNKNOWN_TRAINING
 from passline.final import unseal
+from passline.kinds import RunKind, kind_of
 from passline.learn.checkpoint import list_checkpoints
 from passline.learn.curriculum import Progress as Steps
+from passline.learn.curriculum import load_network
 from passline.market.clock import EPOCH, trade_date
 from passline.openings import read_openings
 from passline.recording import Recorder, ResumePoint
@@ -377,6 +382,113 @@ def test_a_training_begins_with_the_weights_of_another(settings, finished, tmp_p
     assert job.run.manifest["config_fingerprint"] != outcome.run.manifest["config_fingerprint"]
     with pytest.raises(ConfigError, match="set by --from RUN, not by hand"):
         pipeline.start_job(replace(config, base_sha256="ab" * 32), root=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def judged(settings, finished, tmp_path_factory) -> Any:
+    """The finished run's agent as a model of stable-baselines3, judged: (run, folder)."""
+    outcome, _, _ = finished
+    folder = tmp_path_factory.mktemp("judged")
+    params, _ = load_network(outcome.run.path / "checkpoints", from_plain(settings, "test").ppo)
+    write_model(folder / "theirs.zip", state_from(params))
+    (folder / "settings.toml").write_text(tomli_w.dumps(settings))
+    words = ["evaluate", folder / "theirs.zip", "--config", folder / "settings.toml"]
+    with pytest.raises(SystemExit) as stop:
+        main([str(word) for word in [*words, "--root", folder / "runs", "--json"]])
+    assert not stop.value.code
+    (run,) = list_runs(folder / "runs")
+    return run, folder
+
+
+def last_rows(run: Any, path: str) -> Any:
+    table = load_evaluations(run.path / "evaluations.npz")
+    return table.select((table.evaluation >= 0) & (table.path == path) & (table.phase == "account"))
+
+
+@pytest.mark.parametrize("path", ["worst", "best"])
+def test_a_policy_is_worth_the_same_through_either_door(path, finished, judged):
+    """Agent and baselines, every number of every episode on the test slices."""
+    outcome, _, _ = finished
+    run, _ = judged
+    ours, theirs = (last_rows(r, path) for r in (outcome.run, run))
+    ours = ours.select(np.isin(ours.slice, theirs.slice))
+    assert len(theirs) == len(set(theirs.policy)) * 12
+    assert set(ours.policy) == set(theirs.policy)
+    for policy in sorted(set(ours.policy)):
+        pair = [t.where(policy=policy) for t in (ours, theirs)]
+        for name in vars(theirs):
+            if name not in ("timesteps", "evaluation", "action_names"):
+                np.testing.assert_array_equal(*(getattr(t, name) for t in pair), err_msg=name)
+    assert set(theirs.timesteps) == {1024}
+
+
+def test_a_judged_model_says_that_its_training_is_not_known(judged):
+    run, _ = judged
+    manifest = tomllib.loads((run.path / "run.toml").read_text())
+    assert (manifest["status"], manifest["name"]) == ("finished", "theirs")
+    assert kind_of(run) is RunKind.MODEL
+    assert manifest["lineage"]["trained_on"] == "unknown"
+    assert manifest["lineage"]["model_sha256"] == manifest["config"]["model_sha256"]
+    assert manifest["config"]["ppo"] == {"hidden": [16, 16]}
+    assert "curriculum" not in manifest["config"]
+    assert "train" not in manifest["slices"]
+    assert {"gate", "test", "final"} == set(manifest["slices"])
+    assert manifest["seeds"] == {"test": pipeline.TEST_SEED}
+    assert not (run.path / "distributions.npz").exists()
+    told = json.loads((run.path / "verdict.json").read_text())
+    assert "On days that its training may have seen the agent passed" in told["sentence"]
+    assert told["reasons"][0] == UNKNOWN_TRAINING
+    page = (run.path / "report.html").read_text()
+    assert UNKNOWN_TRAINING in page
+    assert "not played. Whether the model&#39;s training saw it is not known" in page
+    assert f"passline unseal {run.id}" not in page
+    assert "data it never saw" not in page
+    assert all(check.is_sound is not False for check in verify_run(run, run.path.parent))
+    (digest,) = {m["sha256"] for m in manifest["data"].values()}
+    assert configurations_tried(run.path.parent, digest) == 1
+
+
+def test_a_judged_model_is_replayed_judged_again_and_compared(finished, judged, tmp_path, capsys):
+    outcome, _, _ = finished
+    copy = tmp_path / judged[0].id
+    shutil.copytree(judged[0].path, copy)
+    other = tmp_path / outcome.run.id
+    shutil.copytree(outcome.run.path, other)
+    before = load_evaluations(copy / "evaluations.npz")
+    for words in (
+        ["replay", copy.name, "--row", "0", "--json", "-"],
+        ["evaluate", copy.name, "--json"],
+        ["compare", copy.name, other.name, "--json"],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main([*words, "--root", str(tmp_path)])
+        assert not stop.value.code, capsys.readouterr().err
+        told = json.loads(capsys.readouterr().out)
+    assert any("Trained outside passline" in note for note in told["notes"])
+    assert len(load_evaluations(copy / "evaluations.npz")) == 2 * len(before)
+    assert open_run(copy).status is RunStatus.FINISHED
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["theirs.zip"], "nothing to judge the model on: give --bars FILE"),
+        (["missing.zip", "--config", "settings.toml"], "missing.zip: could not be read"),
+        (["settings.toml", "--config", "settings.toml"], "File is not a zip file"),
+        (["theirs.zip", "--config", "settings.toml", "--rulebook", "apex5k"], "no rulebook"),
+        (["theirs.zip", "--config", "settings.toml", "--test-days", "9000"], "held out"),
+        (["theirs.zip", "--config", "settings.toml", "--set", 'model_sha256="ab"'], "not by hand"),
+        (["runs", "--test-days", "40"], "a run is judged with its own settings"),
+    ],
+)
+def test_a_model_that_cannot_be_judged_leaves_no_run_behind(words, told, judged, capsys, tmp_path):
+    _, folder = judged
+    with pytest.raises(SystemExit) as stop, chdir(folder):
+        main(["evaluate", *words, "--root", str(tmp_path / "runs")])
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_warnings_of_a_training_are_shown_and_kept(settings, tmp_path, phases):

@@ -11,7 +11,7 @@ from datetime import date
 from typing import Any
 
 from passline.errors import ConfigError
-from passline.kinds import require_agent
+from passline.kinds import require_agent, require_training
 from passline.learn import network
 from passline.learn.checkpoint import list_checkpoints, read_checkpoint_info, save_checkpoint
 from passline.learn.curriculum import load_policy
@@ -55,6 +55,7 @@ def newest_policy(run: Run, ppo: PPOConfig) -> BasePolicy:
         CheckpointError: its observations, actions or network are others.
     """
     require_agent(run, "to begin with")
+    require_training(run, "whose days are known, to go on from")
     known = list_checkpoints(run.path / "checkpoints")
     trained = run.manifest.get("slices", {}).get("train")
     if not known or trained is None:

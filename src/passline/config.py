@@ -45,6 +45,8 @@ class TrainConfig:
     """TOML file of the curriculum; empty for the built-in one."""
     base_sha256: str = ""
     """SHA-256 of the checkpoint that training begins with, set by --from; empty draws weights."""
+    model_sha256: str | None = None
+    """SHA-256 of the stable-baselines3 model judged in place of a training, set by evaluate."""
     task: TaskConfig = field(default_factory=TaskConfig)
     """Bracket, sizes and costs."""
     slices: SliceConfig = field(default_factory=SliceConfig)
@@ -182,4 +184,10 @@ def read_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
         if not isinstance(target, dict):
             raise ConfigError(f"{path}: {section} must be a table.")
         target[key] = list(value) if isinstance(value, tuple) else value
-    return from_plain(plain, path.name if path else "settings")
+    where = path.name if path else "settings"
+    if "model_sha256" in plain:
+        raise ConfigError(
+            f"{where}: model_sha256 is set by passline evaluate MODEL.zip, not by hand. Leave it "
+            "out."
+        )
+    return from_plain(plain, where)

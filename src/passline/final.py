@@ -15,7 +15,7 @@ from passline.errors import RunError
 from passline.evaluate.slices import evaluation_starts, final_slices
 from passline.evaluate.table import append_evaluation
 from passline.evaluate.verdict import Verdict, verdict
-from passline.kinds import require_agent
+from passline.kinds import require_agent, require_training
 from passline.learn.checkpoint import list_checkpoints
 from passline.learn.curriculum import load_policy
 from passline.market.clock import EPOCH, trade_date
@@ -58,6 +58,7 @@ def unseal(run: Run) -> FinalTest:
         CheckpointError: it has no agent.
     """
     require_agent(run, "to judge on its final window")
+    require_training(run, "that is known not to have seen its final window")
     if run.status is not RunStatus.FINISHED:
         raise RunError(
             f"{run.id}: its status is {run.status.value}; the final test is for a finished agent. "

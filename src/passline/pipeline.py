@@ -32,7 +32,7 @@ from passline.evaluate.trip_file import TRIPS_FILE, write_trips
 from passline.evaluate.verdict import Verdict, verdict
 from passline.evaluate.verdict_file import VERDICT_FILE, write_verdict
 from passline.evaluate.windows import final_start, hide_final
-from passline.kinds import RunKind, kind_of, require_agent
+from passline.kinds import RunKind, is_trained_here, kind_of, require_agent
 from passline.learn import network
 from passline.learn.checkpoint import list_checkpoints, sweep_checkpoints
 from passline.learn.curriculum import (
@@ -78,18 +78,22 @@ __all__ = [
     "Job",
     "Markets",
     "Outcome",
+    "Plan",
     "Played",
     "Screen",
     "book_entry",
     "check_curriculum",
     "check_run",
     "continue_job",
+    "create_job",
     "curriculum_entry",
     "data_entry",
     "evaluate_run",
     "load_markets",
+    "manifest_of",
     "markets_of",
     "open_markets",
+    "plan_job",
     "play_paths",
     "publish",
     "run_job",
@@ -107,7 +111,7 @@ N_TRAIN_SAMPLE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A training about to run.
+    """A training about to run, or the judging of a model that was trained elsewhere.
 
     Attributes:
         run: its directory.
@@ -126,6 +130,11 @@ class Job:
     phases: tuple[Phase, ...]
     market: SyntheticMarket | None
     base: BasePolicy | None = None
+
+    @property
+    def is_trained_here(self) -> bool:
+        """Whether the agent's training is this run's own."""
+        return self.config.model_sha256 is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +171,25 @@ class Markets:
     bars: tuple[Bars, ...]
     made: SyntheticMarket | None
     final_start: date | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run is about to be made of, before it has a directory.
+
+    Attributes:
+        config: its settings.
+        markets: the bars, whole and as far as they may be seen.
+        prepared: the markets under the rulebook.
+        split: the cut of time.
+        phases: the curriculum.
+    """
+
+    config: TrainConfig
+    markets: Markets
+    prepared: Prepared
+    split: Split
+    phases: tuple[Phase, ...]
 
 
 def load_markets(config: TrainConfig) -> tuple[tuple[Bars, ...], SyntheticMarket | None]:
@@ -212,6 +240,55 @@ def _trade_as(bars: Bars, symbol: str) -> Bars:
     return dataclasses.replace(bars, contract=contract)
 
 
+def plan_job(config: TrainConfig) -> Plan:
+    """Prepares the markets of a run and looks at all that can be refused of its settings.
+
+    Raises:
+        PasslineError: anything that the settings or the bars do not allow.
+    """
+    markets = open_markets(config)
+    rulebook = load_rulebook(config.rulebook)
+    phases = load_phases(Path(config.phases) if config.phases else None)
+    prepared = prepare(markets.bars, rulebook, config.task)
+    cut = split(prepared, config.slices)
+    for slices in (cut.gate, cut.test):
+        evaluation_starts(prepared, slices, n=2, span_days=prepared.span_days, seed=0)
+    return Plan(config=config, markets=markets, prepared=prepared, split=cut, phases=phases)
+
+
+def create_job(
+    plan: Plan,
+    manifest: Mapping[str, Any],
+    *,
+    root: Path,
+    name: str,
+    base: BasePolicy | None = None,
+) -> Job:
+    """Makes the directory of a planned run.
+
+    Args:
+        plan: what it is made of.
+        manifest: what its run.toml tells.
+        root: directory of the runs.
+        name: what to call it.
+        base: weights to begin with; they are copied into the run.
+    """
+    run = create_run(root, name, manifest)
+    with naming_refusals(run.path):
+        (run.path / "checkpoints").mkdir()
+        if base is not None:
+            keep_base(run, base)
+    return Job(
+        run=run,
+        config=plan.config,
+        prepared=plan.prepared,
+        split=plan.split,
+        phases=plan.phases,
+        market=plan.markets.made,
+        base=base,
+    )
+
+
 def start_job(
     config: TrainConfig,
     *,
@@ -237,33 +314,13 @@ def start_job(
         raise ConfigError(
             f"base_sha256 was {config.base_sha256[:12]}…; it is set by --from RUN, not by hand."
         )
-    config = dataclasses.replace(config, base_sha256=known)
-    markets = open_markets(config)
-    rulebook = load_rulebook(config.rulebook)
-    phases = load_phases(Path(config.phases) if config.phases else None)
-    prepared = prepare(markets.bars, rulebook, config.task)
-    cut = split(prepared, config.slices)
-    for slices in (cut.gate, cut.test):
-        evaluation_starts(prepared, slices, n=2, span_days=prepared.span_days, seed=0)
-    manifest = _manifest(config, markets, prepared, cut) | {"curriculum": curriculum_entry(phases)}
+    plan = plan_job(dataclasses.replace(config, base_sha256=known))
+    manifest = manifest_of(plan) | {"curriculum": curriculum_entry(plan.phases)}
     if base is not None:
         data = frozenset(entry["sha256"] for entry in manifest["data"].values())
         check_dates(base, manifest["slices"], data)
         manifest["lineage"] |= base.lineage
-    run = create_run(root, name or rulebook.id, manifest)
-    with naming_refusals(run.path):
-        (run.path / "checkpoints").mkdir()
-        if base is not None:
-            keep_base(run, base)
-    return Job(
-        run=run,
-        config=config,
-        prepared=prepared,
-        split=cut,
-        phases=phases,
-        market=markets.made,
-        base=base,
-    )
+    return create_job(plan, manifest, root=root, name=name or plan.prepared.rulebook.id, base=base)
 
 
 def continue_job(run: Run) -> Job:
@@ -331,9 +388,9 @@ def _check_data(run: Run, bars: Sequence[Bars]) -> None:
         )
 
 
-def _manifest(
-    config: TrainConfig, markets: Markets, prepared: Prepared, cut: Split
-) -> dict[str, Any]:
+def manifest_of(plan: Plan) -> dict[str, Any]:
+    """Returns what the run.toml of a training tells: settings, seeds, data, slices, rulebook."""
+    config, markets, prepared, cut = plan.config, plan.markets, plan.prepared, plan.split
     book = prepared.rulebook
     pairs = zip(markets.whole, markets.bars, strict=True)
     return {
@@ -511,11 +568,13 @@ def judge_job(job: Job, trained: network.Params, phase: Phase, step: int) -> Ver
         extra=extra,
     )
     write_trips(job.run.path / TRIPS_FILE, prepared, played.trips)
-    _store_samples(job, trained, phase, played.worst[AGENT])
+    _store_equity(job, played.worst[AGENT])
+    if job.is_trained_here:
+        _store_distributions(job, trained, phase, played.worst[AGENT])
     whole = append_evaluation(job.run.path / EVALUATIONS, played.tables)
     checkpoint = checkpoint_of(job.run.path / "checkpoints", step)
     write_death_pages(job.run, prepared, job.split, params, trained, whole, checkpoint=checkpoint)
-    return verdict(whole, span_days=prepared.span_days)
+    return verdict(whole, span_days=prepared.span_days, is_trained_here=job.is_trained_here)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -622,8 +681,8 @@ def _oracle(job: Job, params: TaskParams, trained: network.Params) -> dict[str, 
     }
 
 
-def _store_samples(job: Job, trained: network.Params, phase: Phase, judged: Episodes) -> None:
-    """Keeps the agent's equity day by day, and training beside evaluation."""
+def _store_equity(job: Job, judged: Episodes) -> None:
+    """Keeps the agent's equity day by day."""
     prepared = job.prepared
     n_days = np.clip(judged.n_days, 1, MAX_DAYS)
     last = np.arange(MAX_DAYS)[None, :] >= n_days[:, None]
@@ -646,6 +705,11 @@ def _store_samples(job: Job, trained: network.Params, phase: Phase, judged: Epis
             target_mills=None if target == NEVER else target,
         ),
     )
+
+
+def _store_distributions(job: Job, trained: network.Params, phase: Phase, judged: Episodes) -> None:
+    """Keeps episodes of the agent's training beside those of its evaluation."""
+    prepared = job.prepared
     train, strength = job.split.train, job.config.curriculum.reweigh
     rates = stored_rates(job.run.path / "checkpoints")
     own = phase_params(prepared, phase, train, start_weights(prepared, train, rates, strength))
@@ -679,26 +743,39 @@ def _sample(prepared: Prepared, episodes: Episodes) -> dict[str, Any]:
 def markets_of(run: Run) -> dict[str, Verdict]:
     """Returns the verdict on each contract of a judged run; empty where there are not several."""
     table = load_evaluations(run.path / EVALUATIONS)
-    return verdicts_by_market(table, span_days=run.manifest["rulebook"]["time_limit_days"])
+    return verdicts_by_market(
+        table,
+        span_days=run.manifest["rulebook"]["time_limit_days"],
+        is_trained_here=is_trained_here(run.manifest),
+    )
 
 
 def publish(run: Run) -> Path:
     """Writes the run's report and its figures from its folder alone."""
     data = load_report_data(run)
     if (found := ruling_of(data)) is not None and data.evaluations is not None:
-        markets = verdicts_by_market(data.evaluations, span_days=data.span_days)
+        markets = verdicts_by_market(
+            data.evaluations,
+            span_days=data.span_days,
+            is_trained_here=is_trained_here(data.manifest),
+        )
         write_verdict(run.path / VERDICT_FILE, found, markets)
     write_figures(data, run.path / "figures")
     return write_report(run, data, run.path / REPORT)
 
 
 def evaluate_run(job: Job) -> Verdict:
-    """Judges a run's newest checkpoint on its test slices again and renews the report."""
+    """Judges a run's newest checkpoint on its test slices and renews the report.
+
+    That ends the run of a model that was trained elsewhere; a training ends by itself.
+    """
     with job.run.lock(), naming_refusals(job.run.path):
         trained, meta = load_network(job.run.path / "checkpoints", job.config.ppo)
         phase = next(p for p in job.phases if p.name == meta["phase"])
         found = judge_job(job, trained, phase, int(meta["step"]))
         job.run.record_progress({"test": summary_of(found)})
+        if not job.is_trained_here:
+            job.run.update_status(RunStatus.FINISHED)
         record_files(job.run)
         publish(job.run)
     return found

@@ -13,7 +13,7 @@ from passline.config import from_plain
 from passline.errors import RunError
 from passline.evaluate.table import EvaluationTable, load_evaluations
 from passline.evaluate.verdict import final_phase, last_evaluations
-from passline.kinds import require_agent
+from passline.kinds import require_agent, require_training
 from passline.learn.checkpoint import list_checkpoints
 from passline.pipeline import EVALUATIONS, Screen, check_run, open_markets, run_job, start_job
 from passline.runs import Run, RunStatus
@@ -52,6 +52,7 @@ def reproduce(run: Run, screen: Screen) -> Reproduction:
         RunError: the run is not finished, or its settings, bars or rulebook have changed.
     """
     require_agent(run, "to compare hashes with")
+    require_training(run, "to repeat")
     if run.status is not RunStatus.FINISHED:
         raise RunError(
             f"{run.id}: its status is {run.status.value}; only a finished run can be compared. "

@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 
 import made_dbn
+import made_sb3
 from passline.cli import main
 from passline.config import read_config
 from passline.errors import PasslineError
@@ -29,6 +30,8 @@ from passline.evaluate.audit.formats import read_trips
 from passline.evaluate.audit.judge import audit
 from passline.evaluate.signals import read_signals
 from passline.learn.checkpoint import read_checkpoint_info
+from passline.learn.sb3_model import read_sb3_model
+from passline.learn.torch_file import read_state_dict
 from passline.market.bars import Bars
 from passline.market.contracts import find_contract, load_contracts
 from passline.market.load import import_bars, read_bars, write_bars
@@ -116,6 +119,7 @@ test_days = 40
 learning_rate = 0.0003
 n_lanes = 64
 """
+SMALL_STATE = {"w": np.ones((2, 3), np.float32), "b": np.ones(2, np.float32)}
 RUN_ID = "20260101T000000Z-mine-abcdef"
 RUN = 'format = 1\nstatus = "finished"\ncommand = "train"\n[config]\na = 1\n'
 CHECKPOINT = 'format = 1\ntensors = "a.safetensors"\nsha256 = "00"\n[meta]\nstep = 1\n'
@@ -263,6 +267,11 @@ def lean_file() -> bytes:
     return archive.getvalue()
 
 
+def model_files() -> tuple[bytes, ...]:
+    """Models of one and of two hidden layers, as stable-baselines3 saves them."""
+    return tuple(made_sb3.model_zip(made_sb3.state_of(widths)) for widths in ((2,), (3, 2)))
+
+
 @cache
 def foreign_parquet() -> tuple[bytes, ...]:
     """Bars with floats and a zone, and with whole numbers, months and epoch seconds."""
@@ -339,6 +348,11 @@ def read_fills(path: Path) -> None:
     json.dumps(audit(trips, load_rulebook("topstep-combine-50k")).to_dict(), allow_nan=False)
 
 
+def read_pickle(path: Path) -> None:
+    """Puts it into a sound zip, whose checksum is then right."""
+    read_state_dict(made_sb3.pth_of(SMALL_STATE, **{"data.pkl": path.read_bytes()}), path.name)
+
+
 def read_settings(path: Path) -> None:
     read_config(path, {})
 
@@ -399,6 +413,8 @@ TARGETS: dict[str, Target] = {
     "checkpoint": Target(
         "a.toml", (CHECKPOINT.encode(),), lambda path: void(read_checkpoint_info(path))
     ),
+    "model": Target("model.zip", model_files(), lambda path: void(read_sb3_model(path))),
+    "pickle": Target("data.pkl", (made_sb3.pickled(SMALL_STATE),), read_pickle),
     "signals": Target("S.csv", (SIGNALS.encode(),), lambda path: void(read_signals(path))),
     "fills": Target("fills.csv", SOUND_TRADES, read_fills),
     "play signals": Target("S.csv", (SIGNALS.encode(),), play_signals),

@@ -21,7 +21,10 @@ COMMANDS = {
     "demo": ("passline.cli.training", "Train, judge and report on the built-in market."),
     "train": ("passline.cli.training", "Train an agent through the curriculum."),
     "walkforward": ("passline.cli.walkforward", "Train and judge on several cuts of time."),
-    "evaluate": ("passline.cli.training", "Judge a run's agent on held-out slices."),
+    "evaluate": (
+        "passline.cli.evaluate",
+        "Judge a run's agent, or an SB3 model, on held-out slices.",
+    ),
     "nulltest": ("passline.cli.nulltest", "Ask whether a result is beyond luck."),
     "report": ("passline.cli.training", "Write a run's report again from its folder."),
     "diagnose": ("passline.cli.diagnose", "Say what is wrong with a training, from its logs."),

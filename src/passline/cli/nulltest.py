@@ -18,6 +18,7 @@ from passline.cli.training import (
 )
 from passline.config import read_config
 from passline.evaluate.null_test import ALPHA, NullTest, draws_needed
+from passline.kinds import require_training
 from passline.nulltest import ALL_KINDS, NULL_KINDS, NullPlan, run_null_test
 from passline.pipeline import REPORT, Job, continue_job, publish, start_job
 from passline.runs import naming_refusals, open_run
@@ -134,7 +135,9 @@ def _job(run: str | None, given: dict[str, Any], file: Path | None, root: Path) 
     if run is not None:
         if has_settings:
             raise click.UsageError("RUN is tested with its own settings; give no others")
-        return continue_job(open_run(run, root))
+        opened = open_run(run, root)
+        require_training(opened, "to repeat on null markets")
+        return continue_job(opened)
     if not given["bars"] and file is None:
         raise click.UsageError("nothing to test: give RUN, or --bars FILE, or a --config")
     return start_job(read_config(file, given), root=root, name="nulltest")

@@ -12,7 +12,7 @@ import click
 from passline.cli.output import json_option, print_facts, print_json, print_table
 from passline.errors import PasslineError
 from passline.evaluate.null_test import load_null_test
-from passline.kinds import kind_of
+from passline.kinds import RunKind, kind_of
 from passline.openings import read_openings
 from passline.registry import (
     RunFilter,
@@ -167,6 +167,9 @@ def _lineage(run: Run, root: Path) -> list[str]:
             name + ("" if base is not None else " (lost)") for name, base in ancestors
         )
         lines.append(f"weights from {chain}")
+    if kind_of(run) is RunKind.MODEL:
+        file = run.manifest.get("lineage", {}).get("model_file", "a model")
+        lines.append(f"{file} of stable-baselines3; what it was trained on is not known")
     if resumed := resumed_words(run.manifest):
         lines.append(f"resumed {resumed}")
     if is_forced(run):

@@ -1,4 +1,4 @@
-"""Commands that train and judge: demo, train, evaluate, report."""
+"""Commands that train and report: demo, train, report; and what commands of settings share."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from passline.cli.markets import EACH, leave_each_out, market_summaries, show_ma
 from passline.config import field_help, read_config  # noqa: E402
 from passline.errors import GateNotPassedError  # noqa: E402
 from passline.evaluate.windows import SliceConfig, read_windows  # noqa: E402
-from passline.kinds import RunKind, kind_of, require_agent  # noqa: E402
+from passline.kinds import RunKind, kind_of, require_training  # noqa: E402
 from passline.learn.curriculum import CurriculumConfig  # noqa: E402
 from passline.learn.curriculum import Progress as Steps  # noqa: E402
 from passline.learn.settings import PPOConfig  # noqa: E402
@@ -31,8 +31,6 @@ from passline.pipeline import (  # noqa: E402
     Job,
     Outcome,
     continue_job,
-    evaluate_run,
-    markets_of,
     publish,
     run_job,
     start_job,
@@ -42,13 +40,17 @@ from passline.task.prepare import TaskConfig  # noqa: E402
 from passline.walkforward import publish_walk  # noqa: E402
 
 __all__ = [
+    "RichScreen",
     "demo",
-    "evaluate",
+    "given_settings",
     "json_option",
+    "market_options",
+    "opening_lines",
     "overrides_of",
     "report",
     "root_option",
     "settings_options",
+    "show",
     "train",
     "use_cache",
 ]
@@ -86,9 +88,37 @@ OPTIONS: tuple[tuple[str, str, type, Any], ...] = (
 """Options of `train` that set one field each: flag, setting, owner, kind."""
 
 
-def settings_options(function: F) -> F:
-    """Adds an option for every row of OPTIONS, its help being the field's docstring."""
+def market_options(function: F) -> F:
+    """Adds the options that say on which bars, under which rules and in which cut of time."""
+    path = click.Path(path_type=Path, dir_okay=False)
+    slices_help = "Slices by name, contract and dates as TOML, in place of the cut by days."
+    for option in (
+        click.option("--slices", "slices_file", type=path, help=slices_help),
+        click.option("--phases", help="Curriculum as TOML instead of the built-in one."),
+        click.option("--config", "file", type=path, help="Settings as TOML."),
+        click.option("--contract", "trade_as", help="Contract to trade, such as MES on ES bars."),
+        click.option("--rulebook", help="Rulebook id or TOML file."),
+        click.option(
+            "--bars",
+            multiple=True,
+            type=str,
+            help="Bar file made by `passline data import`; repeatable.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def settings_options(function: F, owners: tuple[type, ...] | None = None) -> F:
+    """Adds an option for rows of OPTIONS, its help being the field's docstring.
+
+    Args:
+        function: the command.
+        owners: of the settings that it takes; all without them.
+    """
     for flag, setting, owner, kind in reversed(OPTIONS):
+        if owners is not None and owner not in owners:
+            continue
         name = setting.rpartition(".")[2]
         text = field_help(owner)[name]
         function = click.option(flag, setting.replace(".", "__"), type=kind, help=text)(function)
@@ -107,6 +137,28 @@ def overrides_of(values: Mapping[str, Any], pairs: tuple[str, ...]) -> dict[str,
         except json.JSONDecodeError:
             found[name] = text
     return found
+
+
+def given_settings(
+    bars: tuple[str, ...],
+    rulebook: str | None,
+    trade_as: str | None,
+    phases: str | None,
+    slices_file: Path | None,
+    pairs: tuple[str, ...],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Collects what the options of `market_options`, `settings_options` and --set ask for."""
+    given = overrides_of(settings, pairs)
+    given |= {
+        "bars": [str(Path(b).resolve()) for b in bars] or None,
+        "rulebook": rulebook,
+        "trade_as": trade_as,
+        "phases": phases,
+    }
+    if slices_file is not None:
+        given["slices.named"] = [window.to_plain() for window in read_windows(slices_file)]
+    return given
 
 
 class RichScreen:
@@ -292,21 +344,7 @@ def demo(
 
 
 @click.command()
-@click.option(
-    "--bars", multiple=True, type=str, help="Bar file made by `passline data import`; repeatable."
-)
-@click.option("--rulebook", help="Rulebook id or TOML file.")
-@click.option("--contract", "trade_as", help="Contract to trade, such as MES on ES bars.")
-@click.option(
-    "--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="Settings as TOML."
-)
-@click.option("--phases", help="Curriculum as TOML instead of the built-in one.")
-@click.option(
-    "--slices",
-    "slices_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Slices by name, contract and dates as TOML, in place of the cut by days.",
-)
+@market_options
 @click.option(
     "--leave-out",
     help="Contract kept from training and judged on alone; 'each': one after the other.",
@@ -341,21 +379,15 @@ def train(
     Exit code 3 says that a phase's gate was not passed: the training stopped there, and the report
     says what was found so far. Ctrl-C leaves a run that --resume goes on with.
     """
-    given = overrides_of(settings, pairs)
-    given |= {
-        "bars": [str(Path(b).resolve()) for b in bars] or None,
-        "rulebook": rulebook,
-        "trade_as": trade_as,
-        "phases": phases,
-    }
-    if slices_file is not None:
-        given["slices.named"] = [window.to_plain() for window in read_windows(slices_file)]
+    given = given_settings(bars, rulebook, trade_as, phases, slices_file, pairs, settings)
     is_each = leave_out == EACH
     given["slices.leave_out"] = leave_out.upper() if leave_out and not is_each else None
     if resume is not None:
         if is_each or any(value is not None for value in [*given.values(), file, base]):
             raise click.UsageError("--resume goes on with the run's own settings; give no others")
-        job = continue_job(open_run(resume, root))
+        stopped = open_run(resume, root)
+        require_training(stopped, "to go on with")
+        job = continue_job(stopped)
     else:
         if not bars and file is None:
             raise click.UsageError("no bars: give --bars FILE, or a --config that names them")
@@ -371,28 +403,6 @@ def train(
             return
         job = start_job(config, root=root, name=name, base=policy)
     play_out(job, forced=force, as_json=as_json)
-
-
-@click.command()
-@click.argument("run")
-@root_option
-@json_option
-def evaluate(run: str, root: Path, as_json: bool) -> None:
-    """Judge a run's newest checkpoint on its held-out slices again, and renew its report."""
-    use_cache()
-    opened = open_run(run, root)
-    require_agent(opened, "to judge again")
-    job = continue_job(opened)
-    found = evaluate_run(job)
-    report_path = job.run.path / "report.html"
-    outcome = Outcome(
-        run=job.run,
-        verdict=found,
-        report=report_path,
-        stopped_at=None,
-        markets=markets_of(job.run),
-    )
-    show(outcome, as_json=as_json)
 
 
 @click.command()

@@ -12,7 +12,9 @@ from passline.evaluate.verdict import Verdict, final_phase, last_evaluations, ve
 __all__ = ["luck_sentence", "verdicts_by_market"]
 
 
-def verdicts_by_market(table: EvaluationTable, *, span_days: int) -> dict[str, Verdict]:
+def verdicts_by_market(
+    table: EvaluationTable, *, span_days: int, is_trained_here: bool = True
+) -> dict[str, Verdict]:
     """Returns the verdict on each contract of the agent's latest evaluation, by symbol.
 
     Each is spoken by the rule of the whole (see `verdict`) on the episodes of its contract alone.
@@ -22,6 +24,7 @@ def verdicts_by_market(table: EvaluationTable, *, span_days: int) -> dict[str, V
     Args:
         table: all stored episodes.
         span_days: longest an episode may last, calendar days.
+        is_trained_here: passline trained the agent (see `verdict`).
 
     Returns:
         Empty where the evaluation holds fewer than two contracts.
@@ -32,7 +35,11 @@ def verdicts_by_market(table: EvaluationTable, *, span_days: int) -> dict[str, V
         return {}
     rows = table.where(phase=phase)
     return {
-        symbol: verdict(rows.select(rows.market == symbol), span_days=span_days)
+        symbol: verdict(
+            rows.select(rows.market == symbol),
+            span_days=span_days,
+            is_trained_here=is_trained_here,
+        )
         for symbol in symbols
     }
 

@@ -26,6 +26,7 @@ from passline.evaluate.table import AGENT, EvaluationTable, join_tables
 
 __all__ = [
     "ORACLES",
+    "UNKNOWN_TRAINING",
     "PolicyScore",
     "Verdict",
     "VerdictWord",
@@ -40,6 +41,11 @@ ORACLES = ("oracle",)
 """Policies that know the hidden truth of a built-in market: shown, never competed against."""
 
 MILLS_PER_USD = 1000
+UNKNOWN_TRAINING = (
+    "It was trained outside passline, which cannot know on what: if its training saw these days, "
+    "figures on them are too good."
+)
+"""Said of an agent that another library trained."""
 BOOTSTRAP_SEED = 0
 """Of the dates drawn anew: the same stored table gives the same interval."""
 
@@ -154,7 +160,9 @@ def score_policies(
     return [_score(agent, None, span_days, level), *scores]
 
 
-def verdict(table: EvaluationTable, *, span_days: int, level: float = 0.95) -> Verdict:
+def verdict(
+    table: EvaluationTable, *, span_days: int, level: float = 0.95, is_trained_here: bool = True
+) -> Verdict:
     """Returns the verdict on the agent's latest evaluation in its final phase.
 
     An edge is found if the interval of (agent's pass rate - baseline's) lies above 0 for every
@@ -167,6 +175,8 @@ def verdict(table: EvaluationTable, *, span_days: int, level: float = 0.95) -> V
         table: all stored episodes.
         span_days: longest an episode may last, calendar days.
         level: coverage of the intervals.
+        is_trained_here: passline trained the agent, so that these days are known to be unseen; if
+            not, the verdict says that they may not be.
 
     Raises:
         RunError: the agent was never evaluated with the worst path.
@@ -189,9 +199,11 @@ def verdict(table: EvaluationTable, *, span_days: int, level: float = 0.95) -> V
             f" worst path, {other.value} on the best. Finer bars can decide it."
         )
         word = VerdictWord.UNDECIDED
+    if not is_trained_here:
+        reasons.insert(0, UNKNOWN_TRAINING)
     return Verdict(
         word=word,
-        sentence=_sentence(word, agent, rival),
+        sentence=_sentence(word, agent, rival, is_trained_here=is_trained_here),
         reasons=tuple(reasons),
         agent=agent,
         rival=rival,
@@ -266,11 +278,14 @@ def _told_of_simple(score: PolicyScore) -> str | None:
     )
 
 
-def _sentence(word: VerdictWord, agent: PolicyScore, rival: PolicyScore | None) -> str:
+def _sentence(
+    word: VerdictWord, agent: PolicyScore, rival: PolicyScore | None, *, is_trained_here: bool
+) -> str:
     rate = agent.pass_rate
+    where = "data it never saw" if is_trained_here else "days that its training may have seen"
     n = f"n = {rate.n:,}, worth {rate.n_effective:,.0f} independent ones"
     text = (
-        f"{word.value.capitalize()}. On data it never saw the agent passed"
+        f"{word.value.capitalize()}. On {where} the agent passed"
         f" {odds_in_words(rate.value)} evaluations: {_percent(rate.value)}"
         f" ({rate.level:.0%} interval {_percent(rate.low)} to {_percent(rate.high)}; {n})"
     )

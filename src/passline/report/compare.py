@@ -13,7 +13,7 @@ import numpy as np
 from passline.errors import RunError
 from passline.evaluate.table import AGENT, EvaluationTable
 from passline.evaluate.verdict import final_phase, last_evaluations, verdict
-from passline.kinds import RunKind, kind_of
+from passline.kinds import RunKind, is_trained_here, kind_of
 from passline.report.compare_walks import compare_walks
 from passline.report.comparison import (
     LETTERS,
@@ -48,12 +48,13 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
 
 
 def _kind_of_all(runs: Sequence[Run]) -> RunKind:
-    """Returns what all of them are.
+    """Returns what all of them are; a judged model holds an agent, as a training does.
 
     Raises:
         RunError: they are of several kinds, or one is of a kind that is not compared.
     """
-    kinds = [kind_of(run) for run in runs]
+    held = [kind_of(run) for run in runs]
+    kinds = [RunKind.TRAINING if kind is RunKind.MODEL else kind for kind in held]
     for run, kind in zip(runs, kinds, strict=True):
         if kind is RunKind.NULL_TEST:
             raise RunError(
@@ -159,7 +160,11 @@ def _contender(
         run_id=run.id,
         manifest=manifest,
         scalars=data.scalars,
-        verdict=verdict(data.evaluations, span_days=data.span_days),
+        verdict=verdict(
+            data.evaluations,
+            span_days=data.span_days,
+            is_trained_here=is_trained_here(manifest),
+        ),
         agent=agent,
         pass_rate=rate,
         result_usd=result,
@@ -187,6 +192,12 @@ def _notes(
         notes.append(
             f"The accounts follow different rules ({', '.join(sorted(books))}): a difference is "
             "one of agent and rulebook together."
+        )
+    elsewhere = [c.letter for c in contenders if not is_trained_here(c.manifest)]
+    if elsewhere:
+        notes.append(
+            f"Trained outside passline, maybe on the very days it is judged on: "
+            f"{', '.join(elsewhere)}."
         )
     notes += notes_on(contenders, settings, n_pairs)
     if slices:

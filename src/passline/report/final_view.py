@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from passline.evaluate.verdict import verdict
+from passline.kinds import is_trained_here
 from passline.openings import Opening
 from passline.report import views
 from passline.report.amounts import percent
@@ -17,6 +18,10 @@ def final_line(data: ReportData) -> str:
     span, n = _span(data), len(data.openings)
     if not span:
         return ""
+    if not is_trained_here(data.manifest):
+        return (
+            f"Final window, {span}: not played. Whether the model's training saw it is not known."
+        )
     if not n:
         return f"Final window, {span}: sealed, never opened by this run."
     others = data.openings[-1].n_by_others
@@ -28,10 +33,12 @@ def final_line(data: ReportData) -> str:
 def final_window(data: ReportData) -> dict[str, Any] | None:
     """Returns the section on the final window; None for a run that holds none back.
 
+    A model that was trained elsewhere has none either: no window is known to be sealed to it.
+
     The verdict is that of the last opening, computed from its stored episodes like every other.
     """
     span = _span(data)
-    if not span:
+    if not span or not is_trained_here(data.manifest):
         return None
     has_agent = data.evaluations is not None
     section: dict[str, Any] = {

@@ -14,6 +14,7 @@ from passline.evaluate.verdict import (
     VerdictWord,
     verdict,
 )
+from passline.kinds import is_trained_here
 from passline.report import figures
 from passline.report.amounts import interval, percent, points, usd
 from passline.report.breakdown import MIN_DATES, Group, by_chance, dimensions_of
@@ -88,7 +89,11 @@ def ruling_of(data: ReportData) -> Verdict | None:
     """Returns the verdict on the run; None if it was not evaluated."""
     if data.evaluations is None or final_rows(data) is None:
         return None
-    return verdict(data.evaluations, span_days=data.span_days)
+    return verdict(
+        data.evaluations,
+        span_days=data.span_days,
+        is_trained_here=is_trained_here(data.manifest),
+    )
 
 
 def banner(data: ReportData) -> dict[str, Any]:

@@ -140,7 +140,8 @@ def continue_walk(run: Run) -> Walk:
     """
     kind = kind_of(run)
     if kind is not RunKind.WALK_FORWARD:
-        command = "nulltest" if kind is RunKind.NULL_TEST else "train --resume"
+        others = {RunKind.NULL_TEST: "nulltest", RunKind.MODEL: "evaluate"}
+        command = others.get(kind, "train --resume")
         raise RunError(
             f"{run.id}: is a {kind.value} and no walk-forward. Go on with it: passline {command} "
             f"{run.id}"

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from passline.errors import BarsError, RunError
 from passline.evaluate.audit.timeline import Event, Kind, Sight, Timeline, build_timeline
 from passline.evaluate.audit.trips import Trips
-from passline.kinds import require_agent
+from passline.evaluate.verdict import UNKNOWN_TRAINING
+from passline.kinds import is_trained_here, require_agent
 from passline.market.bars import Bars
 from passline.market.calendar import load_calendar
 from passline.market.contracts import find_contract
@@ -151,7 +152,7 @@ def _spell(timeline: Timeline, events: list[Event], costs: I64, units: I64) -> t
 
 
 def days_from_run(folder: Path, book: Rulebook) -> SourceDays:
-    """Builds source days from `trips.npz` of a run: the agent's trades on data it never saw.
+    """Builds source days from `trips.npz` of a run: the agent's trades on its test slices.
 
     Episodes overlap in time, so they are taken in order of their first trade, each one only if it
     begins after the last one taken has ended: every date counts once.
@@ -163,8 +164,11 @@ def days_from_run(folder: Path, book: Rulebook) -> SourceDays:
     Raises:
         RunError: the file is missing or does not hold what it should.
     """
+    is_known = True
     if (folder / "run.toml").is_file():
-        require_agent(open_run(folder), "whose trades could be counted")
+        run = open_run(folder)
+        require_agent(run, "whose trades could be counted")
+        is_known = is_trained_here(run.manifest)
     columns = _load_run(folder / "trips.npz")
     order = np.lexsort((columns["exit_ns"], columns["entry_ns"]))
     columns = {name: values[order] for name, values in columns.items()}
@@ -188,7 +192,7 @@ def days_from_run(folder: Path, book: Rulebook) -> SourceDays:
     note = (
         f"{n_kept} of {n_episodes} episodes of the run are used, so that no date counts twice "
         f"({book.id})."
-    )
+    ) + ("" if is_known else f" {UNKNOWN_TRAINING}")
     return _build(table, contract.calendar, (symbol,), "excursions", note)
 
 
