@@ -196,7 +196,10 @@ def _contender(letter: str, walk: _Walk, span_days: int) -> Contender:
     rate, result = scores_on(walk.agent, span_days)
     trainings = walk.results.trainings
     n_stopped = sum(bool(training.told["is_flat"]) for training in trainings)
-    coverage = f"{len(trainings)} trainings in {len(walk.results.folds)} test windows"
+    n_windows = len(walk.results.folds)
+    coverage = (
+        f"{len(trainings)} trainings in {n_windows} test window{'s' if n_windows > 1 else ''}"
+    )
     if n_stopped:
         coverage += f"; a gate stopped {n_stopped}, judged as never trading"
     return Contender(
