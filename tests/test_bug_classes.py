@@ -26,7 +26,7 @@ from passline.learn import network
 from passline.learn.checkpoint import read_checkpoint_info
 from passline.learn.curriculum import OPENED_BELOW, load_network, load_policy
 from passline.learn.ppo import make_hyper
-from passline.learn.rollout import Steps, estimate
+from passline.learn.rollout import Lanes, Rollout, Steps, Sums, estimate
 from passline.market.contracts import find_contract
 from passline.market.load import import_bars
 from passline.rulebook.catalog import load_rulebook
@@ -312,7 +312,9 @@ def test_14_truncation_is_bootstrapped_and_termination_is_not() -> None:
         truncated=~flags,
         final_value=jnp.full((1, 2), 8.0) * ~flags,
     )
-    batch, _ = estimate(config, net, steps, jnp.ones((2, 3)), make_hyper(config))
+    none = Sums(jnp.int32(2), jnp.float32(2.0), jnp.int32(2), {})
+    ended = Rollout(Lanes({}, jnp.zeros(2), jnp.zeros(2)), steps, jnp.ones((2, 3)), none)
+    batch, _ = estimate(config, net, ended, make_hyper(config))
     np.testing.assert_allclose(batch.value_target, [[1.0, 5.0]], rtol=1e-5)
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "Metrics",
     "Rollout",
     "Steps",
+    "Sums",
     "TrainState",
     "Tree",
     "collect",
