@@ -5,6 +5,7 @@ from datetime import date
 
 import pytest
 
+from killing import at_most
 from passline.errors import RunError
 from passline.openings import (
     OPENINGS_FILE,
@@ -80,3 +81,26 @@ def test_a_damaged_record_is_refused_not_forgotten(runs):
         file.write("{half\n")
     with pytest.raises(RunError, match=r"openings.jsonl: line 2 cannot be read"):
         read_openings(run)
+
+
+def test_a_line_that_was_torn_while_it_was_written_opens_nothing_and_goes(runs):
+    """The window is looked at after its line is whole, so that a torn one was no look."""
+    run, _ = runs
+    first = opened(run)
+    path = run.path / OPENINGS_FILE
+    line = path.read_text()
+    for cut in (3, line.index("}") + 1, len(line) - 2):
+        path.write_text(line + line[:cut])
+        assert read_openings(run) == [first]
+    told = record_result(run, first, {"verdict": "no edge found"})
+    assert len(path.read_text().splitlines()) == 2
+    path.write_text(path.read_text().rstrip("\n"))
+    assert read_openings(run) == [told], "a line that lacks its end alone is whole"
+    assert opened(run).number == 2
+
+
+def test_a_full_disk_is_named_before_the_window_is_looked_at(runs):
+    run, _ = runs
+    with at_most(100), pytest.raises(RunError, match=r"openings.jsonl: could not be written"):
+        opened(run)
+    assert read_openings(run) == []

@@ -39,6 +39,7 @@ from passline.runs import (
     RunStatus,
     config_fingerprint,
     list_runs,
+    mend_last_line,
     naming_refusals,
     note_status,
     replace_file,
@@ -357,7 +358,7 @@ class _Store:
         self._path = path
         self.fingerprint = fingerprint
         path.touch()
-        _mend_last_line(path)
+        mend_last_line(path)
         self.known = {(r.kind, r.draw): r for r in _read_results(path, fingerprint)}
 
     def append(self, found: NullResult) -> None:
@@ -368,16 +369,6 @@ class _Store:
             file.flush()
             os.fsync(file.fileno())
         self.known[found.kind, found.draw] = found
-
-
-def _mend_last_line(path: Path) -> None:
-    """Ends a last line that lacks only its end, and cuts off one that is torn."""
-    content = path.read_bytes()
-    whole, _, torn = content.rpartition(b"\n")
-    if torn.endswith(b"}"):
-        replace_file(path, content + b"\n")
-    elif torn:
-        replace_file(path, whole + b"\n" if whole else b"")
 
 
 def _read_results(path: Path, fingerprint: str) -> list[NullResult]:

@@ -1,7 +1,8 @@
 """The record of the sealed final test: who opened which window, when, and what came of it.
 
 A run keeps its openings in `openings.jsonl`, to which lines are only added: one before the window
-is looked at, one with the result. An opening that was stopped half way counts like any other.
+is looked at, one with the result. An opening that was stopped half way counts like any other; a
+last line that was torn while it was written says nothing yet, since the window is looked at after.
 """
 
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from passline.errors import RunError
-from passline.runs import Run, list_runs
+from passline.runs import Run, list_runs, mend_last_line, naming_refusals, whole_lines
 
 __all__ = [
     "OPENINGS_FILE",
@@ -108,7 +109,7 @@ def read_openings(run: Run) -> list[Opening]:
     if not path.exists():
         return []
     found: list[Opening] = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(whole_lines(path.read_bytes()).decode().splitlines(), start=1):
         try:
             entry = json.loads(line)
             if entry["event"] == "opened":
@@ -184,7 +185,8 @@ def _opening_of(entry: dict[str, Any]) -> Opening:
 def _append(run: Run, entry: dict[str, Any]) -> None:
     """Adds a line and forces it to disk, so that no result can be had without its record."""
     path: Path = run.path / OPENINGS_FILE
-    with path.open("a", encoding="utf-8") as file:
+    mend_last_line(path)
+    with naming_refusals(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
         file.flush()
         os.fsync(file.fileno())

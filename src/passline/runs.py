@@ -41,11 +41,13 @@ __all__ = [
     "config_fingerprint",
     "create_run",
     "list_runs",
+    "mend_last_line",
     "naming_refusals",
     "note_status",
     "open_run",
     "replace_file",
     "sweep_temporaries",
+    "whole_lines",
 ]
 
 DEFAULT_ROOT = Path("runs")
@@ -401,6 +403,29 @@ def _replace_file(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
+
+
+def mend_last_line(path: Path) -> None:
+    """Makes a file of lines of JSON end with a whole one, as `whole_lines` says."""
+    content = path.read_bytes() if path.exists() else b""
+    whole = whole_lines(content)
+    if whole != content:
+        replace_file(path, whole)
+
+
+def whole_lines(content: bytes) -> bytes:
+    """Returns lines of JSON without the last one if it is torn, and with its end if it lacks that.
+
+    A file that only grows ends in a torn line where its process was killed or the disk was full.
+    """
+    whole, newline, last = content.rpartition(b"\n")
+    if not last:
+        return content
+    try:
+        json.loads(last)
+    except ValueError:
+        return whole + newline
+    return content + b"\n"
 
 
 def sweep_temporaries(folder: Path) -> None:
