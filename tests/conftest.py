@@ -1,14 +1,21 @@
-"""What several rooms' tests share: the CPU as the device, and one small market, compiled once."""
+"""What several rooms' tests share: the CPU as the device, and one small market, compiled once.
+
+Compiled code is kept in .pytest_cache, for every worker, for the processes that tests begin and for
+the next time; the user's own cache is not touched.
+"""
 
 import os
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "user")
 
 import jax
 import pytest
 
+from passline.cli.training import use_cache
 from passline.evaluate.slices import SliceConfig, Split, split
 from passline.market.synthetic import SyntheticConfig, SyntheticMarket, synthesize
 from passline.rulebook.catalog import load_rulebook
@@ -21,6 +28,7 @@ from passline.task.prepare import Prepared, TaskConfig, phase_params, prepare
 from proving import figure, pytest_terminal_summary  # noqa: F401  (a fixture and a hook)
 
 tune_xla()
+use_cache()
 
 ParamsOf = Callable[[Prepared, Phase], TaskParams]
 FIRST_DATE, END_DATE = date(2024, 1, 2), date(2024, 6, 1)

@@ -284,7 +284,7 @@ def played(params, prepared, cut):
     policy = scripted(PolicyKind.AGENT, score_of(vwap_distance=4.0))
     first = begin_at(small, starts)
     return starts, [
-        play_episodes(small, follow, policy, first, seed=0, n_lanes=lanes) for lanes in (256, 4)
+        play_episodes(small, follow, policy, first, seed=0, n_lanes=lanes) for lanes in (64, 4)
     ]
 
 

@@ -25,7 +25,7 @@ import made_dbn
 import made_sb3
 from passline.cli import main
 from passline.config import read_config
-from passline.errors import PasslineError
+from passline.errors import CheckpointError, PasslineError
 from passline.evaluate.audit.formats import read_trips
 from passline.evaluate.audit.judge import audit
 from passline.evaluate.signals import read_signals
@@ -353,6 +353,16 @@ def read_pickle(path: Path) -> None:
     read_state_dict(made_sb3.pth_of(SMALL_STATE, **{"data.pkl": path.read_bytes()}), path.name)
 
 
+def read_facts(path: Path) -> None:
+    """Puts what a model tells of itself into a sound zip, in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        zipped = made_sb3.write_model(Path(folder, "model.zip"), data=path.read_bytes())
+        try:
+            read_sb3_model(zipped)
+        except CheckpointError as error:
+            raise CheckpointError(str(error).replace(folder, "")) from error
+
+
 def read_settings(path: Path) -> None:
     read_config(path, {})
 
@@ -413,7 +423,8 @@ TARGETS: dict[str, Target] = {
     "checkpoint": Target(
         "a.toml", (CHECKPOINT.encode(),), lambda path: void(read_checkpoint_info(path))
     ),
-    "model": Target("model.zip", model_files(), lambda path: void(read_sb3_model(path))),
+    "model": Target("data", (json.dumps(made_sb3.facts_of()).encode(),), read_facts),
+    "model zip": Target("model.zip", model_files(), lambda path: void(read_sb3_model(path))),
     "pickle": Target("data.pkl", (made_sb3.pickled(SMALL_STATE),), read_pickle),
     "signals": Target("S.csv", (SIGNALS.encode(),), lambda path: void(read_signals(path))),
     "fills": Target("fills.csv", SOUND_TRADES, read_fills),

@@ -364,6 +364,6 @@ def test_an_opening_that_was_cut_off_counts_and_a_second_one_is_no_test(sealed: 
 
 
 def test_a_damaged_record_of_openings_is_refused(sealed: Run) -> None:
-    (sealed.path / OPENINGS_FILE).write_text("not json")
+    (sealed.path / OPENINGS_FILE).write_text("not json\n")
     with pytest.raises(RunError, match=r"openings.jsonl: line 1 cannot be read"):
         load_report_data(sealed)

@@ -1,9 +1,9 @@
 """Plays one stored evaluation episode again and checks it against what is stored.
 
-The bars go through the very functions that training and evaluation use, one lane instead of many,
-and everything is kept: what the agent saw, might have done and did, and what became of it. Every
-stored number must come out again; the first that does not is an error. docs/replay.md says what
-each number means.
+Its actions are chosen again by the program that evaluation plays by. The bars then go through the
+very functions that training and evaluation use, and everything is kept: what the agent saw, might
+have done and did, and what became of it. Every stored number must come out of both; the first that
+does not is an error. docs/replay.md says what each number means.
 """
 
 from collections.abc import Callable
@@ -12,22 +12,21 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
 from passline.errors import RunError
 from passline.evaluate.judge import Label, begin_at, rows_of, with_path
-from passline.evaluate.policies import Greedy
+from passline.evaluate.policies import Greedy, PolicyKind, scripted
 from passline.evaluate.replay_choice import Stored
-from passline.evaluate.rollout import DEFAULT_LANES, FIRST_ENTRY, MAX_DAYS, Episodes
+from passline.evaluate.rollout import FIRST_ENTRY, MAX_DAYS, Episodes, play_alone
 from passline.evaluate.slices import Starts
 from passline.evaluate.table import AGENT, EvaluationTable
 from passline.sim import reference
 from passline.sim.jit import sim_jit
 from passline.sim.layout import AnyArray, Events, Markets, Orders, PathRule, Rules, State, Tape
-from passline.sim.step import is_active, mark_to_close
+from passline.sim.step import mark_to_close
 from passline.task.actions import N_ACTIONS, order_of
 from passline.task.env import EnvState, TaskParams, act_on, close_windows, observe
 from passline.task.prepare import Prepared
@@ -36,6 +35,7 @@ from passline.task.reward import RewardWeights, reward_terms, total_reward
 __all__ = ["Agent", "KeptPath", "Replay", "Steps", "first_difference", "replay"]
 
 CHUNK_STEPS = 512
+ROUNDING = float(np.finfo(np.float32).eps)
 
 Scores = Callable[[Any, Array], tuple[Array, Array]]
 """(network parameters, observation [L, F]) -> (unmasked logits [L, A], value [L])."""
@@ -105,7 +105,6 @@ class Replay:
         steps: every step.
         bar: the bar that each step walked, on the joint tape [T].
         kept_path: KeptPath of each bar, int8 [T].
-        n_lanes: lanes it was played in.
     """
 
     stored: Stored
@@ -114,7 +113,6 @@ class Replay:
     steps: Steps
     bar: NDArray[np.int64]
     kept_path: NDArray[np.int8]
-    n_lanes: int
 
     def __len__(self) -> int:
         return len(self.bar)
@@ -148,26 +146,25 @@ def replay(
     params = with_path(params, str(stored.table.path[0]))
     starts = _starts(prepared, stored, end_bar)
     begun = begin_at(params, starts)
-    difference = None
-    for n_lanes in (1, DEFAULT_LANES):
-        # Rounding in the network may depend on the size of the batch; evaluation played many lanes.
-        lanes = jax.tree.map(lambda x, n=n_lanes: jnp.broadcast_to(x, (n,)), begun)
-        steps = _play(params, agent, lanes)
-        found = rows_of(
-            prepared, _episodes(params, starts, steps), starts, AGENT, _label(stored.table)
-        )
+    policy = scripted(PolicyKind.AGENT, agent.network)
+    played, chosen = play_alone(params, agent.greedy, policy, begun)
+    steps = _play(params, agent, begun, chosen)
+    for episodes in (played, _episodes(params, starts, steps, played.reward)):
+        found = rows_of(prepared, episodes, starts, AGENT, _label(stored.table))
         difference = first_difference(stored.table, found)
-        if difference is None:
-            bar = np.asarray(steps.after.bar, np.int64)
-            kept = _kept_paths(params, starts, steps)
-            return Replay(
-                stored=stored, prepared=prepared, params=params, steps=steps, bar=bar,
-                kept_path=kept, n_lanes=n_lanes,
-            )  # fmt: skip
-    raise RunError(
-        f"slice {stored.slice}, episode {stored.episode} (row {stored.row}): {difference}. The "
-        "replay is not what was judged; nothing of it is shown. Use the version, bars and machine "
-        "that judged the run, or judge it again: passline evaluate"
+        if difference is not None:
+            raise RunError(
+                f"slice {stored.slice}, episode {stored.episode} (row {stored.row}): {difference}. "
+                "The replay is not what was judged; nothing of it is shown. Use the version, bars "
+                "and machine that judged the run, or judge it again: passline evaluate"
+            )
+    return Replay(
+        stored=stored,
+        prepared=prepared,
+        params=params,
+        steps=steps,
+        bar=np.asarray(steps.after.bar, np.int64),
+        kept_path=_kept_paths(params, starts, steps),
     )
 
 
@@ -214,39 +211,40 @@ def _label(row: EvaluationTable) -> Label:
     )
 
 
-def _play(params: TaskParams, agent: Agent, lanes: EnvState) -> Steps:
-    """Plays lanes that all began alike to their end, and returns the first lane's steps."""
-    run = _compiled(agent.greedy, agent.scores)
+def _play(params: TaskParams, agent: Agent, begun: EnvState, chosen: NDArray[np.int8]) -> Steps:
+    """Plays one episode by actions that were chosen before [T], and returns its steps."""
+    run = _compiled(agent.scores)
+    n_chunks = -(-len(chosen) // CHUNK_STEPS)
+    actions = np.pad(chosen.astype(np.int32), (0, n_chunks * CHUNK_STEPS - len(chosen)))
+    lanes = begun
     parts: list[Steps] = []
-    is_running = True
-    while is_running:
-        lanes, part = run(params, agent.network, lanes)
-        parts.append(jax.tree.map(np.asarray, part))
-        is_running = bool(is_active(lanes.sim)[0])
-    steps: Steps = jax.tree.map(lambda *x: np.concatenate(x), *parts)
-    bar = steps.after.bar
-    n_steps = int(np.sum(np.diff(bar) > 0)) + 1
-    return jax.tree.map(lambda x: x[:n_steps], steps)
+    for part in actions.reshape(n_chunks, CHUNK_STEPS, 1):
+        lanes, steps = run(params, agent.network, lanes, part)
+        parts.append(jax.tree.map(np.asarray, steps))
+    whole: Steps = jax.tree.map(lambda *x: np.concatenate(x)[: len(chosen), 0], *parts)
+    return whole
 
 
 @lru_cache(maxsize=4)
-def _compiled(greedy: Greedy, scores: Scores) -> Any:
-    def run(params: TaskParams, network: Any, lanes: EnvState) -> tuple[EnvState, Steps]:
-        def body(env: EnvState, _: None) -> tuple[EnvState, Steps]:
-            env, step = _step(params, Agent(greedy, scores, network), env)
-            return env, jax.tree.map(lambda x: x[0], step)
+def _compiled(scores: Scores) -> Any:
+    def run(
+        params: TaskParams, network: Any, lanes: EnvState, actions: Array
+    ) -> tuple[EnvState, Steps]:
+        def body(env: EnvState, action: Array) -> tuple[EnvState, Steps]:
+            return _step(params, scores, network, env, action)
 
-        return jax.lax.scan(body, lanes, None, length=CHUNK_STEPS)
+        return jax.lax.scan(body, lanes, actions)
 
     return sim_jit(run)
 
 
-def _step(params: TaskParams, agent: Agent, env: EnvState) -> tuple[EnvState, Steps]:
+def _step(
+    params: TaskParams, scores: Scores, network: Any, env: EnvState, action: Array
+) -> tuple[EnvState, Steps]:
     """Plays one bar in every lane, as `evaluate.rollout` does, and keeps all of it."""
     before = env.sim
     obs, mask = observe(params, env)
-    action = agent.greedy(agent.network, obs, mask)
-    logits, value = agent.scores(agent.network, obs)
+    logits, value = scores(network, obs)
     order = order_of(params.bracket, params.markets, before, action, params.atr[before.bar])
     after, events, is_invalid = act_on(params, before, action, mask)
     after = close_windows(env, after)
@@ -276,8 +274,14 @@ def _step(params: TaskParams, agent: Agent, env: EnvState) -> tuple[EnvState, St
     return env._replace(sim=after), step
 
 
-def _episodes(params: TaskParams, starts: Starts, steps: Steps) -> Episodes:
-    """Adds the steps up to what evaluation stores of an episode; N = 1."""
+def _episodes(
+    params: TaskParams, starts: Starts, steps: Steps, reward: NDArray[np.float32]
+) -> Episodes:
+    """Adds the steps up to what evaluation stores of an episode; N = 1.
+
+    Rewards are products: the compiler may round them once or twice, and differently in another
+    program. So their sum stands for `reward` [1] if it is that but for rounding.
+    """
     events, after = steps.events, steps.after
     first_floor = int(params.rules.start_balance) - int(params.rules.allowance)
     equity = np.r_[steps.equity_before[:1], events.equity]
@@ -290,11 +294,13 @@ def _episodes(params: TaskParams, starts: Starts, steps: Steps) -> Episodes:
     begins_on = int(np.asarray(params.tape.day[starts.bar[0]]))
     first_day = begins_on == int(after.first_day[0])
     by_day = np.zeros((1, MAX_DAYS), np.int32)
+    added = _sum32(steps.reward)
+    rounding = len(steps.reward) * ROUNDING * np.abs(steps.reward).sum()
     return Episodes(
         sim=jax.tree.map(lambda x: x[-1:], after),
         start_bar=starts.bar,
         equity=equity[-1:],
-        reward=_sum32(steps.reward),
+        reward=reward if abs(added - reward) <= rounding else added,
         length=np.array([len(steps.action)]),
         n_days=np.array([int(first_day) + int(events.is_new_day.sum())]),
         n_trips=np.array([has_trip.sum()]),

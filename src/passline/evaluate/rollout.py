@@ -1,9 +1,13 @@
 """Plays given episodes to their ends, with masks, through the very functions that training uses.
 
-A fixed number of lanes takes the episodes off a list; a lane whose episode ended takes the next.
-Everything a report needs of an episode is added up on the way.
+The episodes are dealt out to shares, each played in a thread of its own. Within a share, a fixed
+number of lanes takes the episodes off a list; a lane whose episode ended takes the next. Everything
+a report needs of an episode is added up on the way.
 """
 
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -27,6 +31,7 @@ __all__ = [
     "Episodes",
     "TripLog",
     "filled_up",
+    "play_alone",
     "play_and_log",
     "play_episodes",
 ]
@@ -35,10 +40,11 @@ MAX_DAYS = 48
 """Trading days of an episode whose closes are kept."""
 CHUNK_STEPS = 512
 CAPACITY = 512
-"""Lists of episodes are filled up to a multiple of this, so that few sizes are compiled."""
-DEFAULT_LANES = 256
-MAX_TRIPS = 2**17
-"""Round trips that are kept of one call."""
+"""Accounts are opened in multiples of this, so that few sizes are compiled."""
+LANES = 64
+"""Of a share; fewer are hardly faster."""
+MAX_SHARES = 4
+"""A constant, so that no draw depends on the machine."""
 FIRST_ENTRY = action_index(OrderKind.LONG)
 
 
@@ -85,10 +91,9 @@ class Episodes(NamedTuple):
 
 
 class TripLog(NamedTuple):
-    """Every finished round trip, in the order they ended; [T] each.
+    """Every finished round trip, share by share in the order they ended; int32 [T] each.
 
     Attributes:
-        n: how many there were; rows beyond MAX_TRIPS are counted, not kept.
         episode: index of the episode.
         entry_bar: bar of the entry fill.
         exit_bar: bar of the exit fill.
@@ -98,7 +103,6 @@ class TripLog(NamedTuple):
         high_mills: highest open P&L.
     """
 
-    n: AnyArray
     episode: AnyArray
     entry_bar: AnyArray
     exit_bar: AnyArray
@@ -114,8 +118,14 @@ class _Play(NamedTuple):
     next_slot: Array
     running: Episodes
     done: Episodes
-    trips: TripLog
     key: Array
+
+
+class _Bar(NamedTuple):
+    """What one bar adds to the logs; [L] each."""
+
+    action: Array
+    trips: TripLog
 
 
 def play_episodes(
@@ -125,7 +135,7 @@ def play_episodes(
     starts: EnvState,
     *,
     seed: int,
-    n_lanes: int = DEFAULT_LANES,
+    n_lanes: int = LANES,
 ) -> Episodes:
     """Plays episodes until each has ended; see `play_and_log`."""
     return play_and_log(params, greedy, policy, starts, seed=seed, n_lanes=n_lanes)[0]
@@ -138,7 +148,7 @@ def play_and_log(
     starts: EnvState,
     *,
     seed: int,
-    n_lanes: int = DEFAULT_LANES,
+    n_lanes: int = LANES,
 ) -> tuple[Episodes, TripLog]:
     """Plays episodes until each has ended, and keeps their round trips.
 
@@ -148,26 +158,60 @@ def play_and_log(
         policy: who acts.
         starts: accounts and last bars of N episodes.
         seed: of the policy's draws.
-        n_lanes: episodes played at once.
+        n_lanes: episodes of a share that are played at once.
 
     Returns:
         One row an episode, and one a round trip.
     """
+    policy = _laid_out(params, policy)
     n = int(starts.end_bar.shape[0])
-    begin, run = _compiled(greedy, n_lanes)
-    listed = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[filled_up(n)]), starts)
-    n_bars = params.tape.close.shape  # one shape for all policies: one compilation
-    if policy.signal.shape != n_bars:
-        policy = policy._replace(signal=jnp.broadcast_to(policy.signal, n_bars))
-    if policy.exits.shape != n_bars:
-        policy = policy._replace(exits=jnp.broadcast_to(policy.exits, n_bars))
-    play = begin(params, listed, jax.random.key(seed))
-    while bool(jnp.any(play.slot < n)):
-        play = run(params, policy, listed, jnp.int32(n), play)
-    done: Episodes = jax.tree.map(lambda x: np.asarray(x)[:n], play.done)
-    kept = min(int(play.trips.n), MAX_TRIPS)
-    rows = [np.asarray(column)[:kept] for column in play.trips[1:]]
-    return done, TripLog(int(play.trips.n), *rows)
+    shares = np.array_split(np.arange(n), min(MAX_SHARES, -(-n // n_lanes)))
+    size = 1 << max(n_lanes - 1, len(shares[0]) - 1).bit_length()  # few sizes to compile for
+    key = jax.random.key(seed)
+
+    def play_share(number: int) -> tuple[Episodes, TripLog]:
+        rows = shares[number]
+        listed = _listed(starts, rows, size)
+        trips: list[TripLog] = []
+        done = None
+        own = jax.random.fold_in(key, number)
+        for play, bars in _chunks(params, greedy, policy, listed, len(rows), own, n_lanes):
+            trips.append(_finished(bars.trips, len(rows)))
+            done = play.done
+        return jax.tree.map(lambda x: np.asarray(x)[: len(rows)], done), TripLog(
+            rows[np.concatenate([part.episode for part in trips])].astype(np.int32),
+            *map(np.concatenate, list(zip(*trips, strict=True))[1:]),
+        )
+
+    with ThreadPoolExecutor(min(len(shares), os.cpu_count() or 1)) as threads:
+        played = list(threads.map(play_share, range(len(shares))))
+    episodes: Episodes = jax.tree.map(lambda *x: np.concatenate(x), *[part[0] for part in played])
+    return episodes, TripLog(*map(np.concatenate, zip(*[part[1] for part in played], strict=True)))
+
+
+def play_alone(
+    params: TaskParams, greedy: Greedy, policy: Policy, start: EnvState
+) -> tuple[Episodes, NDArray[np.int8]]:
+    """Plays one episode by the very program that `play_and_log` plays many by.
+
+    Args:
+        params: the environment's constants.
+        greedy: the agent's rule.
+        policy: who acts; one that draws nothing.
+        start: account and last bar, [1] each.
+
+    Returns:
+        (its row, its actions [T]).
+    """
+    listed = _listed(start, np.zeros(1, np.intp), LANES)
+    policy = _laid_out(params, policy)
+    actions: list[NDArray[np.int8]] = []
+    done = None
+    for play, bars in _chunks(params, greedy, policy, listed, 1, jax.random.key(0), LANES):
+        actions.append(np.asarray(bars.action)[:, 0])
+        done = play.done
+    played: Episodes = jax.tree.map(lambda x: np.asarray(x)[:1], done)
+    return played, np.concatenate(actions)[: int(played.length[0])]
 
 
 def filled_up(n: int) -> NDArray[np.intp]:
@@ -175,24 +219,68 @@ def filled_up(n: int) -> NDArray[np.intp]:
     return np.minimum(np.arange(-(-n // CAPACITY) * CAPACITY), n - 1)
 
 
+def _laid_out(params: TaskParams, policy: Policy) -> Policy:
+    """Gives the signals of all policies one shape: one compilation."""
+    n_bars = params.tape.close.shape
+    return policy._replace(
+        signal=jnp.broadcast_to(policy.signal, n_bars),
+        exits=jnp.broadcast_to(policy.exits, n_bars),
+    )
+
+
+def _listed(starts: EnvState, rows: NDArray[np.intp], size: int) -> EnvState:
+    """Returns the starts of these rows, the last repeated up to a size."""
+    filled = rows[np.minimum(np.arange(size), len(rows) - 1)]
+    listed: EnvState = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[filled]), starts)
+    return listed
+
+
+def _chunks(
+    params: TaskParams,
+    greedy: Greedy,
+    policy: Policy,
+    listed: EnvState,
+    n: int,
+    key: Array,
+    n_lanes: int,
+) -> Iterator[tuple[_Play, _Bar]]:
+    """Plays the first n of the list; yields where it stands after each CHUNK_STEPS bars and those.
+
+    What is yielded is overwritten by the next chunk, except for the bars.
+    """
+    begin, run = _compiled(greedy, n_lanes)
+    play = begin(params, listed, key)
+    is_running = True
+    while is_running:
+        play, bars = run(params, policy, listed, jnp.int32(n), play)
+        is_running = bool(np.any(np.asarray(play.slot) < n))
+        yield play, bars
+
+
+def _finished(bars: TripLog, n: int) -> TripLog:
+    """Returns the round trips that ended in these bars, [T, L] each, but for spare lanes'."""
+    columns = [np.asarray(column) for column in bars]
+    found = TripLog(*columns)
+    rows = np.nonzero((found.qty != 0) & (found.episode < n))
+    return TripLog(*(column[rows] for column in columns))
+
+
 @lru_cache(maxsize=8)
 def _compiled(greedy: Greedy, lanes: int) -> tuple[Any, Any]:
     def begin(params: TaskParams, starts: EnvState, key: Array) -> _Play:
-        size = starts.end_bar.shape[0]
         slot = jnp.arange(lanes, dtype=jnp.int32)
-        env = _pick(starts, jnp.minimum(slot, size - 1))
-        blank = _blank(params, _pick(starts, jnp.zeros(size + 1, jnp.int32)))
-        column = jnp.zeros(MAX_TRIPS, jnp.int32)
-        trips = TripLog(jnp.int32(0), *[column] * (len(TripLog._fields) - 1))
-        return _Play(env, slot, jnp.int32(lanes), _blank(params, env), blank, trips, key)
+        env = _pick(starts, jnp.minimum(slot, starts.end_bar.shape[0] - 1))
+        return _Play(env, slot, jnp.int32(lanes), _blank(params, env), _blank(params, starts), key)
 
-    def run(params: TaskParams, policy: Policy, starts: EnvState, n: Array, play: _Play) -> _Play:
-        def body(carry: _Play, _: None) -> tuple[_Play, None]:
-            return _advance(params, greedy, policy, starts, n, carry), None
+    def run(
+        params: TaskParams, policy: Policy, starts: EnvState, n: Array, play: _Play
+    ) -> tuple[_Play, _Bar]:
+        def body(carry: _Play, _: None) -> tuple[_Play, _Bar]:
+            return _advance(params, greedy, policy, starts, n, carry)
 
-        return jax.lax.scan(body, play, None, length=CHUNK_STEPS)[0]
+        return jax.lax.scan(body, play, None, length=CHUNK_STEPS)
 
-    return sim_jit(begin), sim_jit(run, donate_argnums=(4,))
+    return sim_jit(begin), sim_jit(run, is_fused=True, donate_argnums=(4,))
 
 
 def _pick(starts: EnvState, slot: Array) -> EnvState:
@@ -230,7 +318,7 @@ def _blank(params: TaskParams, env: EnvState) -> Episodes:
 
 def _advance(
     params: TaskParams, greedy: Greedy, policy: Policy, starts: EnvState, n: Array, play: _Play
-) -> _Play:
+) -> tuple[_Play, _Bar]:
     """Plays one bar in every lane, stores what ended and takes the next episodes off the list."""
     key, step_key = jax.random.split(play.key)
     before = play.env.sim
@@ -248,13 +336,15 @@ def _advance(
     )
     reward = total_reward(params.weights, terms)
     running = _count(play.running, before, after, events, reward, action, mask, is_invalid)
-    trips = _log_trips(play.trips, play.slot, n, after, events)
     ended = ~is_active(after) & (play.slot < n)
     env = play.env._replace(sim=after)
 
     def refill() -> tuple[EnvState, Array, Array, Episodes, Episodes]:
-        where = jnp.where(ended, play.slot, starts.end_bar.shape[0])
-        done = jax.tree.map(lambda all_, x: all_.at[where].set(x), play.done, running)
+        size = starts.end_bar.shape[0]
+        # One scatter, then gathers: scatters by the same rows are what XLA's fusion aborts on.
+        where = jnp.where(ended, play.slot, size)
+        lane = jnp.full(size, -1).at[where].set(jnp.arange(ended.shape[0]), mode="drop")
+        done = jax.tree.map(lambda all_, x: _where(lane >= 0, x[lane], all_), play.done, running)
         order = jnp.cumsum(ended.astype(jnp.int32)) - 1
         slot = jnp.where(ended, jnp.minimum(play.next_slot + order, n), play.slot)
         fresh = _pick(starts, jnp.minimum(slot, n - 1))
@@ -266,26 +356,18 @@ def _advance(
     def go_on() -> tuple[EnvState, Array, Array, Episodes, Episodes]:
         return env, play.slot, play.next_slot, running, play.done
 
-    env, slot, next_slot, running, done = jax.lax.cond(jnp.any(ended), refill, go_on)
-    return _Play(env, slot, next_slot, running, done, trips, key)
-
-
-def _log_trips(log: TripLog, slot: Array, n: Array, after: State, events: Events) -> TripLog:
-    """Appends the round trips that ended in this bar."""
-    is_trip = (events.exit_qty != 0) & (slot < n)
-    count = jnp.cumsum(is_trip.astype(jnp.int32))
-    row = jnp.where(is_trip, log.n + count - 1, MAX_TRIPS)
-    values = (
-        slot,
-        after.entry_bar,
-        after.bar,
-        events.exit_qty,
-        events.trip_net,
-        after.trip_low,
-        after.trip_high,
+    env, slot, next_slot, counters, done = jax.lax.cond(jnp.any(ended), refill, go_on)
+    trips = TripLog(
+        episode=play.slot,
+        entry_bar=after.entry_bar,
+        exit_bar=after.bar,
+        qty=events.exit_qty,
+        net_mills=events.trip_net,
+        low_mills=after.trip_low,
+        high_mills=after.trip_high,
     )
-    columns = [c.at[row].set(v, mode="drop") for c, v in zip(log[1:], values, strict=True)]
-    return TripLog(log.n + count[-1], *columns)
+    bar = _Bar(action.astype(jnp.int8), trips)
+    return _Play(env, slot, next_slot, counters, done, key), bar
 
 
 def _where(condition: Array, a: Array, b: Array) -> Array:
@@ -312,7 +394,7 @@ def _count(
     trip_r = jnp.where(events.trip_risk > 0, events.trip_net.astype(jnp.float32) / risk, 0.0)
     n_days = running.n_days + events.is_new_day
     day = jnp.clip(n_days - 1, 0, MAX_DAYS - 1)
-    lanes = jnp.arange(day.shape[0])
+    is_day = day[:, None] == jnp.arange(MAX_DAYS, dtype=jnp.int32)
     return Episodes(
         sim=after,
         start_bar=running.start_bar,
@@ -329,6 +411,6 @@ def _count(
         choice_counts=running.choice_counts + chosen * has_choice[:, None],
         n_legal=running.n_legal + n_legal * moved,
         n_entry_chances=running.n_entry_chances + (jnp.any(mask[:, FIRST_ENTRY:], axis=1) * moved),
-        day_equity=running.day_equity.at[lanes, day].set(events.equity),
-        day_floor=running.day_floor.at[lanes, day].set(after.floor),
+        day_equity=jnp.where(is_day, events.equity[:, None], running.day_equity),
+        day_floor=jnp.where(is_day, after.floor[:, None], running.day_floor),
     )

@@ -265,7 +265,7 @@ def _compiled(config: PPOConfig, n_steps: int, n_lanes: int) -> _Compiled:
 
     return _Compiled(
         choose=jax.jit(choose),
-        look_up=sim_jit(look_up),
+        look_up=sim_jit(look_up, is_fused=True),
         learn=jax.jit(learn, donate_argnums=(0,)),
         play=jax.jit(_play_greedy),
     )

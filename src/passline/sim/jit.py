@@ -3,10 +3,11 @@
 XLA's CPU backend fuses long elementwise graphs by computing shared values again in every consumer,
 which makes the simulator about fifty times slower and its compilation several times longer. With
 multi-output fusion it computes every value once and is fastest; that is a setting of the process
-(see `passline.sim.xla`), and jaxlib 0.10.2 aborts on some programs that have it, among them the
-player of episodes in evaluate.rollout ("symbolic_map.cc: Check failed: GetNumDims()"). So a program
-is compiled without fusion unless it asks for it, as the rollout of training does; a proof compiles
-that at many sizes.
+(see `passline.sim.xla`). Its fault: jaxlib 0.10.2 aborts ("symbolic_map.cc: Check failed:
+GetNumDims()") on a program in which two scatters take the same indices, as `x.at[rows].set(...)` on
+two arrays does; one scatter, or none, is sound. So a program is compiled without fusion unless it
+asks for it, as the rollout of training and the player of episodes do; a proof compiles those at
+many sizes.
 """
 
 from collections.abc import Callable

@@ -129,7 +129,7 @@ def _walk_entries(
 @cache
 def _compiled() -> Callable[..., tuple[Array, Array]]:
     """Compiles at first use, so that importing this module starts no device."""
-    return sim_jit(_walk_entries)
+    return sim_jit(_walk_entries, is_fused=True)
 
 
 def _first_eventful(params: TaskParams, extremes: _Extremes, held: State) -> Array:
