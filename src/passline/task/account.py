@@ -173,7 +173,7 @@ def clock_features(
     return (
         jnp.where(has_end, jnp.clip(left, 0.0, 1.0), 1.0),
         jnp.clip(hours / 8.0, 0.0, 3.0),
-        jnp.clip(1.0 - hours * 2.0, 0.0, 1.0),
+        jnp.clip((30 - facts.minutes_to_flat).astype(jnp.float32) / 30.0, 0.0, 1.0),
         (facts.flags & BarFlag.CAN_ENTER) != 0,
         share(cost, per_contract, 0.0, 3.0),
         share(smallest * per_contract, jnp.maximum(cushion, 1), 0.0, 2.0),
