@@ -39,6 +39,7 @@ from jax import Array  # noqa: E402
 from passline.envs.making import make_task  # noqa: E402
 from passline.market.bars import Bars  # noqa: E402
 from passline.market.synthetic import SyntheticConfig, synthesize  # noqa: E402
+from passline.sim.draws import uniforms  # noqa: E402
 from passline.sim.jit import sim_jit  # noqa: E402
 from passline.sim.step import is_active  # noqa: E402
 from passline.task import env  # noqa: E402
@@ -64,24 +65,20 @@ def draw_legal(mask: Array, u: Array) -> Array:
 def sim_step(params: TaskParams, state: EnvState, key: Array) -> tuple[EnvState, Array]:
     """Mask, random legal action, simulator and restart; nothing else."""
     n_lanes = state.end_bar.shape[0]
-    draw_key, reset_key = jax.random.split(key)
+    draw_key, reset_key = key
     mask = env.observe(params, state)[1]
-    action = draw_legal(mask, jax.random.uniform(draw_key, (n_lanes,)))
+    action = draw_legal(mask, uniforms(draw_key, (n_lanes,)))
     sim, _, _ = env.act_on(params, state.sim, action, mask)
     ended = state._replace(sim=env.close_windows(state, sim))
     is_done = ~is_active(ended.sim)
-    fresh = jax.lax.cond(
-        jnp.any(is_done), lambda: env.reset(params, reset_key, n_lanes), lambda: ended
-    )
-    after = jax.tree.map(lambda a, b: jnp.where(is_done, a, b), fresh, ended)
-    return after, is_done.sum()
+    return env.restart(params, ended, is_done, reset_key), is_done.sum()
 
 
 def env_step(params: TaskParams, state: EnvState, key: Array) -> tuple[EnvState, Array]:
     """The environment as training steps it, observation, reward and telemetry included."""
-    draw_key, step_key = jax.random.split(key)
+    draw_key, step_key = key
     observation, mask = env.observe(params, state)
-    action = draw_legal(mask, jax.random.uniform(draw_key, (mask.shape[0],)))
+    action = draw_legal(mask, uniforms(draw_key, (mask.shape[0],)))
     after, reward, *_, info = env.step(params, state, action, step_key)
     read = observation.sum() + reward.sum() + sum(x.sum() for x in jax.tree.leaves(info))
     return after, read
@@ -101,7 +98,7 @@ class Play:
         self, params: TaskParams, one_step: Callable[..., Any], n_lanes: int, n_threads: int
     ) -> None:
         def block(params: TaskParams, state: EnvState, key: Array) -> Any:
-            keys = jax.random.split(key, N_STEPS)
+            keys = jax.random.split(key, (N_STEPS, 2))
             return jax.lax.scan(lambda s, k: one_step(params, s, k), state, keys)
 
         self.n_steps = N_STEPS * (n_lanes // n_threads) * n_threads

@@ -185,5 +185,7 @@ def test_random_entry_enters_as_often_a_day_as_the_agent(
     assert found == pytest.approx(agent, rel=MATCH_TOLERANCE)
     rate = entry_habits(episodes["agent"]).rate
     plain = scripted(PolicyKind.RANDOM_ENTRY, REVERT, entry_rate=rate)
-    slower = entries_per_day(play_episodes(params, follow, plain, begun, seed=9))
-    assert slower < (1 - MATCH_TOLERANCE) * agent
+    slower = [
+        entries_per_day(play_episodes(params, follow, plain, begun, seed=seed)) for seed in range(8)
+    ]
+    assert np.mean(slower) < (1 - MATCH_TOLERANCE) * agent

@@ -16,7 +16,7 @@ from passline.learn.ppo import PPOConfig, init_train_state, next_phase_state
 from passline.sim.layout import NO_PRICE, DoneReason, OrderKind, Outcome
 from passline.sim.step import start
 from passline.task.actions import N_ACTIONS, action_index
-from passline.task.env import begin
+from passline.task.env import N_RESTARTS, begin, reset, restart
 from passline.task.prepare import OBSERVATION_NAMES, TaskConfig, prepare
 
 LONG = action_index(OrderKind.LONG)
@@ -128,18 +128,33 @@ def test_terminated_and_truncated_are_told_apart(managed, env_step, env_observe)
 def test_a_restarted_lane_keeps_nothing_of_the_episode_before(
     managed, env_reset, env_step, env_observe
 ) -> None:
-    """Where a lane restarts, its account is the one that env.reset draws with the same key."""
+    """Lanes that restart take the accounts that env.reset draws with the same key, in turn."""
     n_restarts = 0
     state = begun(managed, 9_000, length=40)
     for t, s in enumerate(drive(env_step, env_observe, managed, state, often_in(3), 60, seed=7)):
         is_done = s.is_terminated | s.is_truncated
         if not is_done.any():
             continue
-        fresh = jax.tree.map(np.asarray, env_reset(managed, jax.random.key(70_000 + t), N_LANES))
+        fresh = jax.tree.map(np.asarray, env_reset(managed, jax.random.key(70_000 + t), N_RESTARTS))
         for ours, drawn in zip(jax.tree.leaves(s.after), jax.tree.leaves(fresh), strict=True):
-            np.testing.assert_array_equal(ours[is_done], drawn[is_done])
+            np.testing.assert_array_equal(ours[is_done], drawn[: is_done.sum()])
         n_restarts += int(is_done.sum())
     assert n_restarts >= N_LANES
+
+
+@pytest.mark.parametrize("n_done", [0, 1, N_RESTARTS, N_RESTARTS + 1, 3 * N_RESTARTS - 4])
+def test_however_many_end_at_once_each_gets_an_episode_of_its_own(
+    managed, env_reset, n_done
+) -> None:
+    n_lanes, key = 3 * N_RESTARTS, jax.random.key(5)
+    state = env_reset(managed, jax.random.key(4), n_lanes)
+    is_done = np.zeros(n_lanes, bool)
+    is_done[np.random.default_rng(n_done).permutation(n_lanes)[:n_done]] = True
+    after = jax.jit(restart)(managed, state, jnp.asarray(is_done), key)
+    rounds = [reset(managed, key, N_RESTARTS, at=t) for t in range(3)]
+    for old, new, *drawn in zip(*map(jax.tree.leaves, (state, after, *rounds)), strict=True):
+        np.testing.assert_array_equal(new[~is_done], old[~is_done])
+        np.testing.assert_array_equal(new[is_done], np.concatenate(drawn)[:n_done])
 
 
 def test_equal_keys_equal_episodes_and_other_keys_others(managed, env_reset) -> None:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from passline.sim.draws import uniforms
 from passline.sim.layout import AnyArray, OrderKind
 from passline.task.actions import N_ACTIONS, N_SIZES, action_index, is_legal
 
@@ -91,6 +92,7 @@ def choose(
     obs: Array,
     mask: Array,
     key: Array,
+    at: Array | int = 0,
 ) -> Array:
     """Chooses one legal action a lane.
 
@@ -101,7 +103,8 @@ def choose(
         qty: signed contracts that each account holds [L].
         obs: observations [L, F].
         mask: legal actions [L, A].
-        key: PRNG key of this step.
+        key: PRNG key of all steps.
+        at: place of this step in the key's stream, int32.
 
     Returns:
         Action, int32 [L]; what is not legal falls back to the first legal action: HOLD, or CLOSE
@@ -124,11 +127,11 @@ def choose(
         return legal(jnp.zeros(n_lanes, jnp.int32))
 
     def random_legal() -> Array:
-        u = jax.random.uniform(key, (n_lanes, N_ACTIONS))
+        u = uniforms(key, (n_lanes, N_ACTIONS), at=at)
         return jnp.argmax(jnp.where(mask, u, -1.0), axis=1).astype(jnp.int32)
 
     def random_entry() -> Array:
-        u = jax.random.uniform(key, (3, n_lanes))
+        u = uniforms(key, (3, n_lanes), at=at)
         side = jnp.where(u[0] < policy.entry_rate, jnp.where(u[1] < 0.5, 1, -1), 0)
         return sized(side, u[2])
 
@@ -137,7 +140,7 @@ def choose(
 
     def by_signal() -> Array:
         index = jnp.minimum(bar, policy.signal.shape[0] - 1)
-        entry = sized(policy.signal[index].astype(jnp.int32), jax.random.uniform(key, (n_lanes,)))
+        entry = sized(policy.signal[index].astype(jnp.int32), uniforms(key, (n_lanes,), at=at))
         sides = policy.exits[jnp.minimum(bar, policy.exits.shape[0] - 1)].astype(jnp.int32)
         is_left = (sides & jnp.where(qty > 0, 1, 2)) != 0
         return jnp.where(is_left & mask[:, CLOSE], CLOSE, entry).astype(jnp.int32)

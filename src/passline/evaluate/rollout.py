@@ -119,6 +119,7 @@ class _Play(NamedTuple):
     running: Episodes
     done: Episodes
     key: Array
+    n_steps: Array
 
 
 class _Bar(NamedTuple):
@@ -270,7 +271,15 @@ def _compiled(greedy: Greedy, lanes: int) -> tuple[Any, Any]:
     def begin(params: TaskParams, starts: EnvState, key: Array) -> _Play:
         slot = jnp.arange(lanes, dtype=jnp.int32)
         env = _pick(starts, jnp.minimum(slot, starts.end_bar.shape[0] - 1))
-        return _Play(env, slot, jnp.int32(lanes), _blank(params, env), _blank(params, starts), key)
+        return _Play(
+            env,
+            slot,
+            jnp.int32(lanes),
+            _blank(params, env),
+            _blank(params, starts),
+            key,
+            jnp.int32(0),
+        )
 
     def run(
         params: TaskParams, policy: Policy, starts: EnvState, n: Array, play: _Play
@@ -320,10 +329,9 @@ def _advance(
     params: TaskParams, greedy: Greedy, policy: Policy, starts: EnvState, n: Array, play: _Play
 ) -> tuple[_Play, _Bar]:
     """Plays one bar in every lane, stores what ended and takes the next episodes off the list."""
-    key, step_key = jax.random.split(play.key)
     before = play.env.sim
     obs, mask = observe(params, play.env)
-    action = choose(policy, greedy, before.bar, before.qty, obs, mask, step_key)
+    action = choose(policy, greedy, before.bar, before.qty, obs, mask, play.key, play.n_steps)
     after, events, is_invalid = act_on(params, before, action, mask)
     after = close_windows(play.env, after)
     terms = reward_terms(
@@ -367,7 +375,7 @@ def _advance(
         high_mills=after.trip_high,
     )
     bar = _Bar(action.astype(jnp.int8), trips)
-    return _Play(env, slot, next_slot, counters, done, key), bar
+    return _Play(env, slot, next_slot, counters, done, play.key, play.n_steps + 1), bar
 
 
 def _where(condition: Array, a: Array, b: Array) -> Array:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from passline.sim.division import floor_divide
 from passline.sim.layout import NO_PRICE, FillReason, Outcome, PathRule, Rules, TargetTest
 from passline.sim.ledger import Account, Exit, Terms, equity_at, mark_trip, settle_exit
 from passline.sim.rules import raise_peak
@@ -120,7 +121,7 @@ def level_price(account: Account, terms: Terms, rules: Rules, reason: Array) -> 
     is_level = (reason == FillReason.FLOOR) | (reason == FillReason.DAILY_LIMIT)
     distance = jnp.where(is_level, account.balance - level, 0)
     distance = jnp.where(is_target, rules.target_balance - account.balance + cost, distance)
-    ticks = -((-distance) // per_tick)
+    ticks = -floor_divide(-distance, per_tick)
     return terms.entry + jnp.where(is_target, side * (ticks + terms.slippage_ticks), -side * ticks)
 
 

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 
+from passline.sim.division import floor_divide
 from passline.sim.layout import (
     NO_PRICE,
     BarFlag,
@@ -74,7 +75,7 @@ def refusal(
         (is_entry & ~is_flat, Reject.IN_POSITION),
         (is_entry & state.is_locked_out, Reject.LOCKED_OUT),
         (
-            is_entry & (qty > state.size_units // markets.size_units[state.market]),
+            is_entry & (qty > floor_divide(state.size_units, markets.size_units[state.market])),
             Reject.SIZE_LIMIT,
         ),
         (is_entry & ((flags & BarFlag.CAN_ENTER) == 0), Reject.NO_ENTRY_TIME),

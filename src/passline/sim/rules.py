@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 
+from passline.sim.division import floor_divide
 from passline.sim.layout import DoneReason, Outcome, Rules, State, TrailKind
 
 __all__ = ["begin_day", "best_day_holds", "follow_floor", "pick_tier", "raise_peak", "settle_day"]
@@ -58,7 +59,8 @@ def best_day_holds(rules: Rules, best_day: Array, total: Array) -> Array:
     is clamped where the comparison is already decided.
     """
     num = jnp.maximum(rules.best_day_num, 1)
-    quotient, remainder = best_day // num, best_day % num
+    quotient = floor_divide(best_day, num)
+    remainder = best_day - quotient * num
     slack = jnp.clip(total - quotient * rules.best_day_den, -(2**20), 2**20)
     left, right = remainder * rules.best_day_den, num * slack
     holds = jnp.where(rules.best_day_strict == 1, left < right, left <= right)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from passline.sim.division import floor_divide
 from passline.sim.layout import AnyArray, Markets, OrderKind, Orders, Rules, State
 from passline.sim.orders import can_break_even, can_enter
 
@@ -83,7 +84,7 @@ def sizes(bracket: Bracket, stop_ticks: Array, tick_mills: Array) -> Array:
     floor(risk_permille/1000 * unit / (stop_ticks * tick_mills)).
     """
     budget = bracket.unit_mills // 1000 * bracket.risk_permille
-    return jnp.maximum(budget[:, None] // (stop_ticks * tick_mills)[None, :], 1)
+    return jnp.maximum(floor_divide(budget[:, None], (stop_ticks * tick_mills)[None, :]), 1)
 
 
 def stand_ins(before: AnyArray, after: AnyArray) -> dict[int, int]:

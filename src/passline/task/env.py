@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from passline.sim.draws import uniforms
 from passline.sim.layout import (
     AnyArray,
     DoneReason,
@@ -25,12 +26,24 @@ from passline.sim.step import is_active, mark_to_close
 from passline.sim.step import step as sim_step
 from passline.task.account import ACCOUNT_FEATURES, BarFacts, account_features
 from passline.task.actions import Bracket, action_mask, is_legal, order_of
-from passline.task.episodes import Mix, draw_episodes
+from passline.task.episodes import N_DRAWS, Mix, draw_episodes
 from passline.task.reward import RewardWeights, reward_terms, total_reward
 
-__all__ = ["EnvState", "TaskParams", "act_on", "begin", "close_windows", "observe", "reset", "step"]
+__all__ = [
+    "EnvState",
+    "TaskParams",
+    "act_on",
+    "begin",
+    "close_windows",
+    "observe",
+    "reset",
+    "restart",
+    "step",
+]
 
 N_DONE_REASONS = len(DoneReason)
+N_RESTARTS = 32
+"""Episodes that are drawn at once where some ended; few lanes end in the same bar."""
 
 
 class TaskParams(NamedTuple):
@@ -111,8 +124,8 @@ class Info(NamedTuple):
     component_bars: AnyArray
 
 
-def reset(params: TaskParams, key: Array, n_lanes: int) -> EnvState:
-    """Starts one training episode in every lane, drawn from the mix."""
+def reset(params: TaskParams, key: Array, n_lanes: int, *, at: Array | int = 0) -> EnvState:
+    """Starts a training episode in every lane, drawn from the mix at a place of key's stream."""
     sim, end, component = draw_episodes(
         params.tape,
         params.markets,
@@ -121,10 +134,29 @@ def reset(params: TaskParams, key: Array, n_lanes: int) -> EnvState:
         params.mix,
         params.atr,
         params.market,
-        key,
-        n_lanes,
+        uniforms(key, (N_DRAWS, n_lanes), at=at),
     )
     return EnvState(sim, end, component, sim.bar)
+
+
+def restart(params: TaskParams, state: EnvState, is_done: Array, key: Array) -> EnvState:
+    """Starts another training episode in every lane whose own is done, bool [L]."""
+
+    def restart_some(
+        carry: tuple[EnvState, Array, Array],
+    ) -> tuple[EnvState, Array, Array]:
+        now, waits, times = carry
+        fresh = reset(params, key, N_RESTARTS, at=times)
+        place = jnp.cumsum(waits.astype(jnp.int32)) - 1
+        is_next = waits & (place < N_RESTARTS)
+        row = jnp.clip(place, 0, N_RESTARTS - 1)
+        now = jax.tree.map(lambda a, b: jnp.where(is_next, a[row], b), fresh, now)
+        return now, waits & ~is_next, times + 1
+
+    restarted, _, _ = jax.lax.while_loop(
+        lambda carry: jnp.any(carry[1]), restart_some, (state, is_done, jnp.int32(0))
+    )
+    return restarted
 
 
 def begin(params: TaskParams, sim: State, end_bar: Array) -> EnvState:
@@ -229,8 +261,7 @@ def step(
         lambda: observe(params, ended)[0],
         lambda: jnp.zeros((n_lanes, params.features.shape[1] + len(ACCOUNT_FEATURES)), jnp.float32),
     )
-    fresh = jax.lax.cond(jnp.any(is_done), lambda: reset(params, key, n_lanes), lambda: ended)
-    new = jax.tree.map(lambda a, b: jnp.where(is_done, a, b), fresh, ended)
+    new = restart(params, ended, is_done, key)
     return new, reward, is_terminated, is_truncated, final_obs, info
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from passline.errors import ConfigError
 from passline.sim.compile import CompiledTape
+from passline.sim.division import floor_divide
 from passline.sim.layout import (
     NEVER,
     NO_PRICE,
@@ -239,8 +239,7 @@ def draw_episodes(
     mix: Mix,
     atr: Array,
     market: Array,
-    key: Array,
-    n_lanes: int,
+    u: Array,
 ) -> tuple[State, Array, Array]:
     """Starts one episode in every lane.
 
@@ -252,13 +251,11 @@ def draw_episodes(
         mix: the phase's components.
         atr: average true range at each close, ticks [B].
         market: index of the market of each bar [B].
-        key: PRNG key.
-        n_lanes: L.
+        u: draws from [0, 1), float32 [N_DRAWS, L].
 
     Returns:
         (state [L], last bar of the episode [L], component [L]).
     """
-    u = jax.random.uniform(key, (N_DRAWS, n_lanes))
     component = jnp.sum(u[0] >= mix.cumulative[:-1, None], axis=0, dtype=jnp.int32)
     rank = jnp.minimum(
         (u[1] * mix.n_starts[component]).astype(jnp.int32), mix.n_starts[component] - 1
@@ -330,7 +327,7 @@ def open_position(
     close = tape.close[state.bar]
     stop, target = distances(bracket, atr)
     tick_mills = markets.tick_mills[state.market]
-    limit = jnp.maximum(state.size_units // markets.size_units[state.market], 1)
+    limit = jnp.maximum(floor_divide(state.size_units, markets.size_units[state.market]), 1)
     contracts = jnp.minimum(sizes(bracket, stop, tick_mills)[0], limit)
     side = jnp.where(u[7] < 0.5, 1, -1)
     ahead = jnp.round((u[8] * 2.4 - 0.9) * stop.astype(jnp.float32)).astype(jnp.int32)
