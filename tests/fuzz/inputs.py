@@ -406,7 +406,7 @@ TARGETS: dict[str, Target] = {
     "bars": Target("es.csv", bar_files(), read_market_file),
     "ticks": Target("es.csv", (tick_file(),), read_ticks),
     "json": Target("es.json", json_files(), read_table),
-    "parquet": Target("es.parquet", foreign_parquet(), read_table),
+    "foreign parquet": Target("es.parquet", foreign_parquet(), read_table),
     "dbn": Target("es.dbn.zst", dbn_files(), read_table),
     "dbn-trades": Target(
         "es.dbn", (made_dbn.metadata("trades") + made_dbn.trades(60),), read_table

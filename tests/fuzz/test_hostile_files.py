@@ -4,6 +4,7 @@ Hypothesis mangles sound files: it cuts, doubles, moves and replaces stretches, 
 readers trip over. `python -m fuzzing` beside this file does the same with coverage, by atheris.
 """
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -98,6 +99,17 @@ def test_damaged_pages_of_a_bar_file_are_refused(at: int) -> None:
     data = TARGETS["bar file"].seeds[0]
     told = check(TARGETS["bar file"], data[:at] + b"\xff" * 9 + data[at + 9 :])
     assert told == "read" or told.startswith("es.parquet: ")
+
+
+def test_a_page_on_which_polars_ends_the_process_is_refused() -> None:
+    """It states a negative number of values, for which polars 2.1.0 asks for 2 EiB."""
+    data = TARGETS["foreign parquet"].seeds[1]
+    header = re.search(rb"\x15\x00\x15.\x15.[\x2c\x4c]\x15", data, re.DOTALL)
+    assert header is not None
+    told = check(
+        TARGETS["foreign parquet"], data[: header.end()] + b"\x01" + data[header.end() + 1 :]
+    )
+    assert told == "es.parquet: the Parquet file is damaged. Fetch it again"
 
 
 @pytest.mark.parametrize("name", list(TARGETS))

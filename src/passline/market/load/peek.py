@@ -18,7 +18,7 @@ import polars as pl
 
 from passline.errors import BarsError
 from passline.market.load.damage import ARCHIVE_ERRORS, TABLE_ERRORS
-from passline.market.load.unpack import require_table_size, unpack
+from passline.market.load.unpack import require_readable, require_table_size, unpack
 
 __all__ = ["Layout", "Peek", "container", "look", "plain_text", "sniff_layout"]
 
@@ -229,6 +229,7 @@ def look(path: Path, name: str, kind: str) -> Peek:
         try:
             schema = tuple(pl.read_parquet_schema(path).items())
             require_table_size(path, name)
+            require_readable(path, name)
         except TABLE_ERRORS:
             raise BarsError(f"{name}: the Parquet file is damaged. Fetch it again") from None
         return replace(peek, schema=schema)

@@ -7,6 +7,8 @@ the members of a LEAN zip) is measured here first.
 
 import gzip
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import IO
@@ -15,7 +17,14 @@ import polars as pl
 
 from passline.errors import BarsError
 
-__all__ = ["read_member", "require_sound_zstd", "require_table_size", "require_zip_size", "unpack"]
+__all__ = [
+    "read_member",
+    "require_readable",
+    "require_sound_zstd",
+    "require_table_size",
+    "require_zip_size",
+    "unpack",
+]
 
 ALWAYS_BYTES = 1 << 30
 LARGEST_RATIO = 200
@@ -25,6 +34,7 @@ _ROW_BYTES = 48
 _PIECE = 1 << 20
 _ZSTD_MAGIC, _ZSTD_SKIPPABLE = 0xFD2FB528, 0x184D2A5
 _ZSTD_BLOCK = 1 << 17
+_TRIAL = "import sys, polars; polars.read_parquet(sys.argv[1])"
 
 
 def unpack(path: Path, kind: str, target: Path) -> None:
@@ -100,6 +110,20 @@ def require_table_size(path: Path, name: str) -> None:
     """
     if pl.scan_parquet(path).select(pl.len()).collect().item() * _ROW_BYTES > _allowed(path):
         raise _too_large(path, name, "make several files of its rows and import each")
+
+
+def require_readable(path: Path, name: str) -> None:
+    """Refuses a Parquet file on which polars ends the whole process, by reading it in another.
+
+    A damaged page may state any size, and what asks for more memory than there is cannot be caught.
+    What polars raises is left to whoever reads the file next.
+
+    Raises:
+        BarsError: the other process was ended by a signal.
+    """
+    words = [sys.executable, "-c", _TRIAL, str(path)]
+    if subprocess.run(words, capture_output=True, check=False).returncode < 0:
+        raise BarsError(f"{name}: the Parquet file is damaged. Fetch it again")
 
 
 def read_member(archive: zipfile.ZipFile, member: str) -> bytes:
