@@ -460,7 +460,7 @@ def test_a_judged_model_is_replayed_judged_again_and_compared(finished, judged, 
     for words in (
         ["replay", copy.name, "--row", "0", "--json", "-"],
         ["evaluate", copy.name, "--json"],
-        ["compare", copy.name, other.name, "--json"],
+        ["compare", copy.name, other.name, "--out", str(tmp_path / "both.html"), "--json"],
     ):
         with pytest.raises(SystemExit) as stop:
             main([*words, "--root", str(tmp_path)])
