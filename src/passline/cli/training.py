@@ -64,7 +64,7 @@ DEMO = {
     "slices.gate_days": 460,
     "slices.n_episodes": 256,
     "curriculum.n_gate_episodes": 256,
-    "curriculum.evaluations_per_phase": 2,
+    "curriculum.evaluations_per_phase": 3,
     "curriculum.total_steps": 9_000_000,
     "rulebook": "apex-intraday-50k",
 }
