@@ -14,7 +14,9 @@ def floor_divide(number: Array, divisor: Array) -> Array:
     """Returns floor(number / divisor), exact for every int32 and every divisor of at least 1.
 
     A float32 quotient is off by at most 2**-22 of itself, so that what remains is a few hundred
-    divisors at most; the quotient of that is off by one at most.
+    divisors at most. Of more than one divisor only where they are small enough for floats to hold
+    what remains exactly; and what is at least one divisor is so in floats too. So the second
+    quotient may be one too large, where a little is missing to a whole one, and never too small.
     """
     scale = divisor.astype(jnp.float32)
 
@@ -25,5 +27,4 @@ def floor_divide(number: Array, divisor: Array) -> Array:
     rest = number - quotient * divisor
     step = estimate(rest)
     rest = rest - step * divisor
-    quotient = quotient + step
-    return quotient + (rest >= divisor).astype(jnp.int32) - (rest < 0).astype(jnp.int32)
+    return quotient + step - (rest < 0).astype(jnp.int32)
