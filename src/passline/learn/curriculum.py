@@ -93,7 +93,7 @@ class CurriculumConfig:
     these two alone."""
     n_gate_episodes: int = 256
     """Episodes of a gate whose episodes are longer than a session."""
-    evaluations_per_phase: int = 5
+    evaluations_per_phase: int = 3
     """Times a phase is played on the gate slices, its gate included."""
     reweigh: float = 0.0
     """How strongly episodes begin where the agent fails on training months, 0 (not) to 1."""
