@@ -84,7 +84,7 @@ def test_gates_play_on_the_gate_slices_alone(prepared, cut) -> None:
     first, last = cut.gate[0].first_bar, cut.gate[-1].end_bar
     for days in (0, 3, None):
         short = replace(prepared, rules=prepared.rules._replace(time_limit_days=np.int32(20)))
-        starts = gate_starts(short, cut, days, n=N, seed=1)
+        starts = gate_starts(short, cut.gate, days, n=N, seed=1)
         assert (starts.bar >= first).all()
         assert (starts.end_bar <= last).all()
 

@@ -279,7 +279,7 @@ def rows_at(judged, starts, seed: int) -> EvaluationTable:
 def test_where_an_episode_ends_is_known_again(prepared, judged, phases, cut) -> None:
     test = evaluation_starts(prepared, cut.test, n=6, span_days=20, seed=1)
     several = replace(phases["manage"], gate=(*phases["manage"].gate, *phases["entry"].gate))
-    parts = [gate_starts(prepared, cut, days, n=8, seed=5) for days in (7, 0)]
+    parts = [gate_starts(prepared, cut.gate, days, n=8, seed=5) for days in (7, 0)]
     both = jax.tree.map(lambda *x: np.concatenate(x), *[vars(part) for part in parts])
     gates = replace(parts[0], **both)
     for phase, starts, seed in ((phases["account"], test, 1), (several, gates, 5)):

@@ -1,5 +1,6 @@
 """The gate between phases: a statistical test on held-out slices, never on the training curve."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,14 @@ from numpy.typing import NDArray
 from passline.evaluate.judge import Label, judge
 from passline.evaluate.policies import Greedy, PolicyKind, scripted
 from passline.evaluate.rollout import Episodes
-from passline.evaluate.slices import Split, Starts, day_starts, evaluation_starts, shorten
+from passline.evaluate.slices import (
+    Slice,
+    Split,
+    Starts,
+    day_starts,
+    evaluation_starts,
+    shorten,
+)
 from passline.evaluate.stats import (
     Estimate,
     clusters_by_span,
@@ -22,7 +30,15 @@ from passline.task.env import TaskParams
 from passline.task.phases import Gate, Phase
 from passline.task.prepare import Prepared
 
-__all__ = ["GateResult", "agent_score", "look_at_gate", "pass_gates", "trip_r_estimate"]
+__all__ = [
+    "GateResult",
+    "agent_score",
+    "gain",
+    "gate_starts",
+    "look_at_gate",
+    "pass_gates",
+    "trip_r_estimate",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +146,7 @@ def pass_gates(
     results: list[GateResult] = []
     tables: list[EvaluationTable] = []
     for days in dict.fromkeys(gate.days for gate in phase.gate):
-        starts = gate_starts(prepared, split, days, n=n, seed=seed)
+        starts = gate_starts(prepared, split.gate, days, n=n, seed=seed)
         table, episodes, _ = judge(
             prepared,
             params,
@@ -174,7 +190,7 @@ def look_at_gate(
     Returns:
         The agent's rows, and its own part of that gate's measure (see agent_score).
     """
-    starts = gate_starts(prepared, split, phase.gate[0].days, n=n, seed=seed)
+    starts = gate_starts(prepared, split.gate, phase.gate[0].days, n=n, seed=seed)
     label = Label(timesteps=timesteps, phase=phase.name, seed=seed)
     table = judge(prepared, params, greedy, network, starts, label)[0]
     return table, agent_score(phase.gate[0], table, int(params.bracket.unit_mills))
@@ -212,29 +228,73 @@ def measure(
 ) -> Estimate:
     """Computes one gate's measure with its interval."""
     agent = episodes[AGENT]
-    span = prepared.span_days if gate.days is None else max(gate.days, 1)
-    clusters = clusters_by_span(starts.day, span)
-    is_serial = gate.days != 0
+    if gate.measure == "breach_rate_below_previous":
+        return gain(gate, prepared, agent, episodes["previous"], starts, unit_mills)
+    if gate.measure == "pass_rate_above_random":
+        return gain(gate, prepared, agent, episodes["random entry"], starts, unit_mills)
+    clusters = gate_clusters(gate, prepared, starts)
     if gate.measure == "trip_r":
         return trip_r_estimate(agent, clusters)
-    if gate.measure == "result":
-        net = (agent.equity.astype(np.int64) - int(prepared.rules.start_balance)) / unit_mills
-        return mean_interval(net, clusters, is_serial=is_serial)
+    net = results_in_units(prepared, agent, unit_mills)
+    return mean_interval(net, clusters, is_serial=gate.days != 0)
+
+
+def gain(
+    gate: Gate,
+    prepared: Prepared,
+    mine: Episodes,
+    theirs: Episodes,
+    starts: Starts,
+    unit_mills: int,
+) -> Estimate:
+    """Returns by how much one policy does better than another, by what a gate looks at.
+
+    Args:
+        gate: whose measure; of `trip_r` it is the sum of an episode.
+        prepared: the markets.
+        mine: episodes of the one policy.
+        theirs: of the other, from the same starts.
+        starts: where they begin.
+        unit_mills: the allowance.
+    """
+    a: NDArray[Any]
+    b: NDArray[Any]
     if gate.measure == "breach_rate_below_previous":
-        mine, theirs = (
-            episodes[name].sim.outcome == Outcome.BREACHED for name in (AGENT, "previous")
-        )
-        return paired_difference(theirs, mine, clusters, is_serial=is_serial)
-    mine, theirs = (
-        episodes[name].sim.outcome == Outcome.PASSED for name in (AGENT, "random entry")
-    )
-    return paired_difference(mine, theirs, clusters, is_serial=is_serial)
+        b, a = (e.sim.outcome == Outcome.BREACHED for e in (mine, theirs))
+    elif gate.measure == "pass_rate_above_random":
+        a, b = (e.sim.outcome == Outcome.PASSED for e in (mine, theirs))
+    elif gate.measure == "result":
+        a, b = (results_in_units(prepared, e, unit_mills) for e in (mine, theirs))
+    else:
+        a, b = (e.sum_r.astype(np.float64) for e in (mine, theirs))
+    clusters = gate_clusters(gate, prepared, starts)
+    return paired_difference(a, b, clusters, is_serial=gate.days != 0)
 
 
-def gate_starts(prepared: Prepared, split: Split, days: int | None, *, n: int, seed: int) -> Starts:
-    """Returns where a gate's episodes begin and end on the gate slices."""
+def gate_clusters(gate: Gate, prepared: Prepared, starts: Starts) -> NDArray[Any]:
+    """Returns the block of days of each of a gate's episodes."""
+    span = prepared.span_days if gate.days is None else max(gate.days, 1)
+    return clusters_by_span(starts.day, span)
+
+
+def results_in_units(
+    prepared: Prepared, episodes: Episodes, unit_mills: int
+) -> NDArray[np.float64]:
+    """Returns each episode's net result in allowances."""
+    net = episodes.equity.astype(np.int64) - int(prepared.rules.start_balance)
+    return np.asarray(net / unit_mills)
+
+
+def gate_starts(
+    prepared: Prepared, slices: Sequence[Slice], days: int | None, *, n: int, seed: int
+) -> Starts:
+    """Returns where a gate's episodes of so many days begin and end on some slices.
+
+    Raises:
+        ConfigError: the slices are shorter than an episode.
+    """
     if days == 0:
-        return day_starts(prepared, split.gate)
+        return day_starts(prepared, slices)
     span = prepared.span_days if days is None else days
-    starts = evaluation_starts(prepared, split.gate, n=n, span_days=span, seed=seed)
+    starts = evaluation_starts(prepared, slices, n=n, span_days=span, seed=seed)
     return starts if days is None else shorten(prepared, starts, days)

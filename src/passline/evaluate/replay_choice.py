@@ -212,7 +212,7 @@ def _gate_bars(
 ) -> tuple[I64, I64]:
     """Returns where the episodes of a phase's gates begin and end, in the order of the rows."""
     lengths = dict.fromkeys(gate.days for gate in phase.gate)
-    parts = [gate_starts(prepared, split, days, n=n, seed=seed) for days in lengths]
+    parts = [gate_starts(prepared, split.gate, days, n=n, seed=seed) for days in lengths]
     return (
         np.concatenate([part.bar for part in parts]),
         np.concatenate([part.end_bar for part in parts]),

@@ -37,6 +37,7 @@ from passline.learn.full_information import (
     cut_stretches,
     make_exact_update,
 )
+from passline.learn.phase_gain import phase_gain
 from passline.learn.ppo import (
     Hyper,
     Metrics,
@@ -378,9 +379,12 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
         scalars["rollout/n_lanes"] = settings.n_lanes
         cursor.update += 1
         cursor.step += settings.batch_size
-        if cursor.update == n_updates and stretches is not None:
+        if cursor.update == n_updates:
             now = _Saved(state, saved.previous)
-            state, found = _keep_what_holds(work, params, stretches, now, cursor)
+            if stretches is not None:
+                state, found = _keep_what_holds(work, params, stretches, now, cursor)
+            else:
+                state, found = _keep_what_gains(work, params, now, cursor)
             scalars |= found
         progress = Progress(
             step=cursor.step,
@@ -421,6 +425,35 @@ def _keep_what_holds(
     if not found.is_shown and not work.forced:
         flat = stay_flat(params, stretches, settings, state.params)
         state = state._replace(params=flat)
+    return state, found.scalars()
+
+
+def _keep_what_gains(
+    work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
+) -> tuple[TrainState, dict[str, float]]:
+    """Undoes what a phase did to the policy if it does worse on training days than before.
+
+    The critic keeps what it learned. A policy that began as drawn has nothing to go back to, and a
+    forced training goes on with what it learned and tells all the same what was found.
+    """
+    state = saved.state
+    if cursor.phase == 0 and work.base is None:
+        return state, {}
+    found = phase_gain(
+        work.prepared,
+        params,
+        work.phases[cursor.phase],
+        work.split.train,
+        saved.previous,
+        state.params,
+        n=work.config.n_gate_episodes,
+        seed=gate_seed(work.config, cursor.phase),
+    )
+    if found is None:
+        return state, {}
+    if not found.is_kept and not work.forced:
+        actor = jax.tree.map(jnp.copy, saved.previous["actor"])
+        state = state._replace(params={**state.params, "actor": actor})
     return state, found.scalars()
 
 
