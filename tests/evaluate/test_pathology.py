@@ -169,7 +169,7 @@ def test_a_course_tells_each_pathology_once_a_phase() -> None:
     assert [warned.phase for warned in course.warned] == ["entry", "manage"]
 
 
-SICK: dict[str, dict[str, object]] = {
+SICK: dict[str, dict[str, object]] = {  # but "undone", which one update tells
     "entropy_collapse": {"train__entropy_loss": np.full(N, -0.001)},
     "value_not_learning": {"train__explained_variance": np.zeros(N)},
     "frozen": {"train__approx_kl": np.full(N, 1e-7)},
@@ -177,7 +177,18 @@ SICK: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.parametrize("kind", CHECKS)
+def test_a_phase_that_made_the_policy_worse_is_told_with_its_numbers() -> None:
+    """Once, by the last update; a phase that gained, or was not compared, is not."""
+    gain = {"phase_gain/value": -0.04, "phase_gain/low": -0.09, "phase_gain/high": 0.01}
+    course = Course()
+    assert course.on_update("manage", 1, {}) == []
+    (warned,) = course.on_update("manage", 2, gain | {"phase_gain/is_kept": 0.0})
+    assert warned.kind == "undone"
+    assert "(-0.040, 95 % -0.090 to +0.010" in warned.text
+    assert course.on_update("account", 3, gain | {"phase_gain/is_kept": 1.0}) == []
+
+
+@pytest.mark.parametrize("kind", SICK)
 def test_a_course_tells_each_pathology_and_no_other_as_soon_as_it_can(kind: str) -> None:
     told = []
     for i in range(N):

@@ -15,6 +15,7 @@ __all__ = [
     "EXACT_SCALAR",
     "FROZEN_KL",
     "HOLD_SHARE",
+    "KEPT_SCALAR",
     "LOW_ENTROPY",
     "LOW_EXPLAINED",
     "MIN_UPDATES",
@@ -25,11 +26,14 @@ __all__ = [
     "entropy_collapse",
     "flat_collapse",
     "frozen",
+    "undone",
     "value_not_learning",
 ]
 
 EXACT_SCALAR = "train/advantage_rms"
 """Logged where a phase learns from exact outcomes: none of its advantages is the critic's."""
+KEPT_SCALAR = "phase_gain/is_kept"
+"""Logged by the last update of a phase whose policy was set against the one that it began with."""
 FROZEN_KL = 1e-5
 """KL divergence of an update below which the policy does not change."""
 LOW_ENTROPY = 0.01
@@ -151,6 +155,22 @@ def flat_collapse(history: History) -> str | None:
     return f"it stands aside: HOLD is {np.median(held):.1%} of its choices. {_why_flat(history)}"
 
 
+def undone(history: History) -> str | None:
+    """Tells that the policy does worse on its training days than the one the phase began with.
+
+    Takes `phase_gain/...`, which the last update of a phase logs (see learn.phase_gain).
+    """
+    kept = _finite(history, KEPT_SCALAR)
+    if not len(kept) or kept[-1]:
+        return None
+    value, low, high = (_finite(history, f"phase_gain/{n}")[-1] for n in ("value", "low", "high"))
+    return (
+        "on its training days the policy does worse than the one this phase began with "
+        f"({value:+.3f}, 95 % {low:+.3f} to {high:+.3f}, by what its gate compares); unless "
+        "forced, the agent goes on with the old one. Give the phase more steps, or leave it out."
+    )
+
+
 def _why_flat(history: History) -> str:
     if not len(_finite(history, "account/trips")):
         return _why_flat_unplayed(history)
@@ -219,6 +239,7 @@ CHECKS: dict[str, Callable[[History], str | None]] = {
     "value_not_learning": value_not_learning,
     "frozen": frozen,
     "flat_collapse": flat_collapse,
+    "undone": undone,
 }
 
 

@@ -73,6 +73,12 @@ CHECKS = (
         of_phase=of_training.frozen,
     ),
     Check(
+        name="undone",
+        problem="A phase did not make the policy better",
+        asks="what a phase gained on training days",
+        of_phase=of_training.undone,
+    ),
+    Check(
         name="jumps",
         problem="The policy's steps are too long",
         asks="length of the policy's steps",

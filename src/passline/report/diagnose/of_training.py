@@ -5,6 +5,7 @@ import numpy as np
 from passline.evaluate.pathology import (
     EXACT_SCALAR,
     FROZEN_KL,
+    KEPT_SCALAR,
     LOW_ENTROPY,
     LOW_EXPLAINED,
     MIN_UPDATES,
@@ -20,6 +21,7 @@ __all__ = [
     "jumps",
     "reward_scale",
     "throughput",
+    "undone",
     "value_collapse",
 ]
 
@@ -50,6 +52,31 @@ def frozen(phase: PhaseLog) -> Answer:
             "Check that the loaded weights are those being trained, that gradients reach them "
             "(train/grad_norm above 0) and that no layer is frozen.",
             "Check that the learning rate has not run down to 0.",
+        ),
+    )
+
+
+def undone(phase: PhaseLog) -> Answer:
+    """Does the policy do at least as well on training days as the one that the phase began with?
+
+    Takes `phase_gain/...` of passline's own phases (see passline.learn.phase_gain).
+    """
+    kept = phase.curve(KEPT_SCALAR)
+    if kept is None:
+        return Unknown(missing="the policy was not set against the one that the phase began with")
+    value, low, high = (phase.level(f"phase_gain/{end}") or 0.0 for end in ("value", "low", "high"))
+    told = (
+        f"by what the phase's gate compares, the new policy is {value:+.3f} better on training "
+        f"days than the one the phase began with (95 % {low:+.3f} to {high:+.3f})"
+    )
+    if kept.finite()[-1]:
+        return Clear(evidence=told + ".")
+    return Problem(
+        severity=Severity.NOTE,
+        evidence=told + ": what it learned was undone, unless the training was forced.",
+        remedies=(
+            "Give the phase more steps, or another mix or reward; or leave it out of the "
+            "curriculum (--phases): the phase after it goes on from the same policy.",
         ),
     )
 
