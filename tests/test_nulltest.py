@@ -297,7 +297,7 @@ def test_the_command_needs_a_run_or_bars_and_not_both(command, capsys):
         assert stop.value.code == 2
     err = capsys.readouterr().err
     assert "nothing to test" in err
-    assert "own settings" in err
+    assert "its own settings; leave out --steps." in err
 
 
 def test_results_of_all_tries_on_the_same_episodes_are_found(job, agent_rows):

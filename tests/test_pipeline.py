@@ -480,7 +480,7 @@ def test_a_judged_model_is_replayed_judged_again_and_compared(finished, judged, 
         (["theirs.zip", "--config", "settings.toml", "--rulebook", "apex5k"], "no rulebook"),
         (["theirs.zip", "--config", "settings.toml", "--test-days", "9000"], "held out"),
         (["theirs.zip", "--config", "settings.toml", "--set", 'model_sha256="ab"'], "not by hand"),
-        (["runs", "--test-days", "40"], "a run is judged with its own settings"),
+        (["runs", "--test-days", "40"], "its own settings; leave out --test-days."),
     ],
 )
 def test_a_model_that_cannot_be_judged_leaves_no_run_behind(words, told, judged, capsys, tmp_path):

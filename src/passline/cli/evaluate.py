@@ -13,6 +13,7 @@ from passline.cli.training import (
     json_option,
     market_options,
     opening_lines,
+    refuse_settings,
     root_option,
     settings_options,
     show,
@@ -71,9 +72,8 @@ def evaluate(
             )
         config = read_config(file, given)
         outcome = judge_zip(path, config, root=root, name=name, is_quiet=as_json)
-    elif any(value is not None for value in [*given.values(), file, name]):
-        raise click.UsageError("a run is judged with its own settings; give no others")
     else:
+        refuse_settings("a run is judged with its own settings", {"run", "root", "as_json"})
         outcome = judge_again(open_run(run, root))
     show(outcome, as_json=as_json)
 

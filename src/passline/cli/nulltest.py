@@ -12,6 +12,7 @@ from passline.cli.training import (
     json_option,
     opening_lines,
     overrides_of,
+    refuse_settings,
     root_option,
     settings_options,
     use_cache,
@@ -24,6 +25,19 @@ from passline.pipeline import REPORT, Job, continue_job, publish, start_job
 from passline.runs import naming_refusals, open_run
 
 __all__ = ["nulltest"]
+
+BESIDE_RUN = {
+    "run",
+    "kinds",
+    "n",
+    "seeds",
+    "null_seed",
+    "configurations",
+    "force",
+    "root",
+    "as_json",
+}
+"""Parameters that say how a run is tested, and not what it is."""
 
 
 @click.command()
@@ -131,10 +145,8 @@ def nulltest(
 
 
 def _job(run: str | None, given: dict[str, Any], file: Path | None, root: Path) -> Job:
-    has_settings = any(value is not None for value in given.values()) or file is not None
     if run is not None:
-        if has_settings:
-            raise click.UsageError("RUN is tested with its own settings; give no others")
+        refuse_settings("RUN is tested with its own settings", BESIDE_RUN)
         opened = open_run(run, root)
         require_training(opened, "to repeat on null markets")
         return continue_job(opened)

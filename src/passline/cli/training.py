@@ -3,12 +3,13 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -47,6 +48,7 @@ __all__ = [
     "market_options",
     "opening_lines",
     "overrides_of",
+    "refuse_settings",
     "report",
     "root_option",
     "settings_options",
@@ -137,6 +139,28 @@ def overrides_of(values: Mapping[str, Any], pairs: tuple[str, ...]) -> dict[str,
         except json.JSONDecodeError:
             found[name] = text
     return found
+
+
+def refuse_settings(why: str, beside: Collection[str]) -> None:
+    """Refuses options of the present command that would be ignored, by name.
+
+    Args:
+        why: they would be, such as "RUN is tested with its own settings".
+        beside: names of the parameters that may be given.
+
+    Raises:
+        click.UsageError: another option was given.
+    """
+    context = click.get_current_context()
+    given = [
+        param.opts[0]
+        for param in context.command.params
+        if param.name is not None
+        and param.name not in beside
+        and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"{why}; leave out {', '.join(given)}.")
 
 
 def given_settings(
@@ -383,8 +407,9 @@ def train(
     is_each = leave_out == EACH
     given["slices.leave_out"] = leave_out.upper() if leave_out and not is_each else None
     if resume is not None:
-        if is_each or any(value is not None for value in [*given.values(), file, base]):
-            raise click.UsageError("--resume goes on with the run's own settings; give no others")
+        refuse_settings(
+            "--resume goes on with the run's own settings", {"resume", "force", "root", "as_json"}
+        )
         stopped = open_run(resume, root)
         require_training(stopped, "to go on with")
         job = continue_job(stopped)

@@ -10,6 +10,7 @@ import click
 from passline.cli.training import (
     json_option,
     overrides_of,
+    refuse_settings,
     root_option,
     settings_options,
     use_cache,
@@ -85,8 +86,10 @@ def walkforward(
         "phases": phases,
     }
     if resume is not None:
-        if any(value is not None for value in given.values()) or file is not None:
-            raise click.UsageError("--resume goes on with the run's own settings; give no others")
+        refuse_settings(
+            "--resume goes on with the run's own settings",
+            {"resume", "jobs", "ray_address", "root", "as_json"},
+        )
         walk = continue_walk(open_run(resume, root))
     else:
         if not bars and file is None:
