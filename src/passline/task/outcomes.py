@@ -128,8 +128,12 @@ def _walk_entries(
 
 @cache
 def _compiled() -> Callable[..., tuple[Array, Array]]:
-    """Compiles at first use, so that importing this module starts no device."""
-    return sim_jit(_walk_entries, is_fused=True)
+    """Compiles at first use, so that importing this module starts no device.
+
+    Unfused: the search is a chain of lookups, each at the place that the one before it found, and
+    fusion works the whole chain out anew at every level (40 times as slow on a year of minutes).
+    """
+    return sim_jit(_walk_entries)
 
 
 def _first_eventful(params: TaskParams, extremes: _Extremes, held: State) -> Array:
