@@ -16,7 +16,7 @@ from passline.task.env import begin
 from passline.task.reward import REWARD_TERMS, RUIN, RewardWeights, potential, trip_utility
 
 N_STEPS = 400
-TERMS_OF = {"entry": ("trip_utility",), "manage": ("equity", "breach"), "account": ("potential",)}
+TERMS_OF = {"entry": ("trip_utility",), "manage": ("trip_utility", "breach"), "account": ("potential",)}
 
 
 def tight(params: Any) -> Any:
