@@ -1,5 +1,6 @@
 """The plugs: Gymnasium's checkers, ends, restarts, seeds, and every number of all of them."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -33,13 +34,14 @@ UNIT_MILLS = 200_000
 
 @pytest.fixture(scope="module")
 def task(prepared, phases, params_of) -> Task:
-    params = params_of(prepared, phases["manage"])
+    phase = replace(phases["manage"], reward={"equity": 10.0, "breach": 5.0})
+    params = params_of(prepared, phase)
     unit = jnp.int32(UNIT_MILLS)
     tight = params._replace(
         rules=params.rules._replace(allowance=unit),
         bracket=params.bracket._replace(unit_mills=unit),
     )
-    return Task(prepared=prepared, phase=phases["manage"], params=tight)
+    return Task(prepared=prepared, phase=phase, params=tight)
 
 
 @pytest.fixture(scope="module")

@@ -151,7 +151,7 @@ def test_weights_are_those_of_the_row(phases: dict[str, Phase]) -> None:
     weights = {name: tuple(map(float, reward_weights(p))) for name, p in phases.items()}
     assert weights == {
         "entry": (0.0, 1.0, 0.0, 0.0, 0.0),
-        "manage": (0.0, 0.0, 10.0, 5.0, 0.0),
+        "manage": (0.0, 1.0, 0.0, 20.0, 0.0),
         "account": (0.0, 0.0, 0.0, 0.0, 10.0),
     }
 

@@ -1,5 +1,6 @@
 """Reward terms: each fires in a scripted episode, and the weighted sum is the reward."""
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +17,12 @@ from passline.task.env import begin
 from passline.task.reward import REWARD_TERMS, RUIN, RewardWeights, potential, trip_utility
 
 N_STEPS = 400
-TERMS_OF = {"entry": ("trip_utility",), "manage": ("trip_utility", "breach"), "account": ("potential",)}
+TERMS_OF = {
+    "entry": ("trip_utility",),
+    "manage": ("trip_utility", "breach"),
+    "account": ("potential",),
+    "by equity": ("equity", "breach"),
+}
 
 
 def tight(params: Any) -> Any:
@@ -43,11 +49,13 @@ def played(
     return params, drive(env_step, env_observe, params, lanes, often_in(6), N_STEPS)
 
 
-@pytest.mark.parametrize("name", ["entry", "manage", "account"])
+@pytest.mark.parametrize("name", TERMS_OF)
 def test_every_term_of_a_phase_fires_and_their_sum_is_the_reward(
     name, prepared, phases, params_of, env_reset, env_step, env_observe
 ) -> None:
-    _, steps = played(prepared, phases[name], params_of, env_reset, env_step, env_observe)
+    by_equity = replace(phases["manage"], reward={"equity": 10.0, "breach": 5.0})
+    phase = (phases | {"by equity": by_equity})[name]
+    _, steps = played(prepared, phase, params_of, env_reset, env_step, env_observe)
     reward = np.stack([s.reward for s in steps])
     terms = {t: np.stack([getattr(s.info.terms, t) for s in steps]) for t in REWARD_TERMS}
     fired = {t for t, values in terms.items() if (values != 0).any()}
