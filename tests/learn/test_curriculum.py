@@ -169,7 +169,7 @@ def test_scalars_have_the_usual_names_and_add_up(straight) -> None:
         assert sum(ends) == pytest.approx(1.0 if n_episodes else 0.0)
         counted = sum(v for k, v in scalars.items() if k.startswith("mix/") and "episodes" in k)
         assert counted == n_episodes
-        unpaid = {"trip_r", "trip_utility", "potential"}
+        unpaid = {"trip_r", "equity", "potential"}
         assert all(scalars[f"reward/{name}"] == 0 for name in unpaid)
 
 
