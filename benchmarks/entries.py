@@ -2,8 +2,9 @@
 
 Both sides use the same simulator on a year of the built-in market. `table` is what the entry phase
 learns from (task.outcomes.entry_outcomes, which searches for the bars that matter); `walked` plays
-as many entries through every bar until all are flat again, in one compiled loop. Repetitions are
-interleaved, medians. That both come to the same is a test (tests/task/test_outcomes.py).
+a part of the same entries through every bar until all are flat again, in one compiled loop. Both in
+entries a second, medians of interleaved repetitions. That both come to the same is a test
+(tests/task/test_outcomes.py).
 
     python benchmarks/entries.py --json
 """
@@ -29,13 +30,15 @@ import numpy as np  # noqa: E402
 from passline.envs.making import make_task  # noqa: E402
 from passline.market.synthetic import SyntheticConfig, synthesize  # noqa: E402
 from passline.sim.jit import sim_jit  # noqa: E402
-from passline.sim.layout import BarFlag  # noqa: E402
+from passline.sim.layout import BarFlag, OrderKind  # noqa: E402
 from passline.sim.step import start  # noqa: E402
 from passline.task import env  # noqa: E402
+from passline.task.actions import action_index  # noqa: E402
 from passline.task.env import TaskParams  # noqa: E402
 from passline.task.outcomes import CHUNK, entry_outcomes  # noqa: E402
 
-BOOK, SEED, LONG = "apex-intraday-50k", 0, 5
+BOOK, SEED = "apex-intraday-50k", 0
+LONG = action_index(OrderKind.LONG)
 YEAR = SyntheticConfig(start_date=date(2023, 1, 1), end_date=date(2024, 1, 1))
 
 
