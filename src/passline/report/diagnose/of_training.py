@@ -66,8 +66,8 @@ def undone(phase: PhaseLog) -> Answer:
         return Unknown(missing="the policy was not set against the one that the phase began with")
     value, low, high = (phase.level(f"phase_gain/{end}") or 0.0 for end in ("value", "low", "high"))
     told = (
-        f"by what the phase's gate compares, the new policy is {value:+.3f} better on training "
-        f"days than the one the phase began with (95 % {low:+.3f} to {high:+.3f})"
+        f"by what its gate compares, the phase gained {value:+.3f} on training days over the "
+        f"policy that it began with (95 % {low:+.3f} to {high:+.3f})"
     )
     if kept.finite()[-1]:
         return Clear(evidence=told + ".")
