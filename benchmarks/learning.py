@@ -43,7 +43,14 @@ from passline.evaluate.judge import begin_at, match_random_entry  # noqa: E402
 from passline.evaluate.oracle import fit_oracle  # noqa: E402
 from passline.evaluate.policies import Policy, PolicyKind, scripted  # noqa: E402
 from passline.evaluate.rollout import Episodes, play_episodes  # noqa: E402
-from passline.evaluate.slices import Slice, Split, Starts, day_starts, evaluation_starts  # noqa: E402
+from passline.evaluate.slices import (  # noqa: E402
+    Slice,
+    Split,
+    Starts,
+    day_starts,
+    evaluation_starts,
+    train_slices,
+)
 from passline.evaluate.slices import split as cut_time  # noqa: E402
 from passline.evaluate.stats import Estimate, clusters_by_span, mean_interval, proportion_interval  # noqa: E402
 from passline.learn import network  # noqa: E402
@@ -82,10 +89,9 @@ class World:
     seed: int
 
     @property
-    def train_slice(self) -> Slice:
+    def train_slices(self) -> list[Slice]:
         """The training range as if it were a held-out one."""
-        first, stop = self.cut.train[0]
-        return Slice(name="train", market=0, first_bar=first, stop_bar=stop, end_bar=stop - 1)
+        return train_slices(self.prepared, self.cut.train)
 
 
 def make_world(
@@ -135,7 +141,7 @@ def agent(weights: network.Params) -> Policy:
 
 def entry_oracle(world: World, params: Any, starts: Starts) -> dict[str, Any]:
     """The best fixed threshold on the hidden drift, by training sessions, on held-out ones."""
-    some = day_starts(world.prepared, [world.train_slice])
+    some = day_starts(world.prepared, world.train_slices)
     some = Starts(**{f.name: getattr(some, f.name)[-200:-1] for f in dataclasses.fields(Starts)})
 
     def rule(ticks: float) -> Policy:
@@ -231,7 +237,7 @@ def measure_whole(world: World) -> dict[str, Any]:
     params = phase_params(prepared, world.phases[-1], world.cut.train)
     n, span = config.slices.n_episodes, prepared.span_days
     test = evaluation_starts(prepared, world.cut.test, n=n, span_days=span, seed=20_000)
-    train = evaluation_starts(prepared, [world.train_slice], n=n, span_days=span, seed=20_000)
+    train = evaluation_starts(prepared, world.train_slices, n=n, span_days=span, seed=20_000)
     best = fit_oracle(
         prepared, params, world.market, world.cut, network.act_greedy, trained.network
     )

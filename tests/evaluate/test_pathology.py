@@ -184,7 +184,7 @@ def test_a_phase_that_made_the_policy_worse_is_told_with_its_numbers() -> None:
     assert course.on_update("manage", 1, {}) == []
     (warned,) = course.on_update("manage", 2, gain | {"phase_gain/is_kept": 0.0})
     assert warned.kind == "undone"
-    assert "(-0.040, 95 % -0.090 to +0.010" in warned.text
+    assert "(-0.040 reward, 95 % -0.090 to +0.010)" in warned.text
     assert course.on_update("account", 3, gain | {"phase_gain/is_kept": 1.0}) == []
 
 

@@ -33,7 +33,6 @@ from passline.task.prepare import Prepared
 __all__ = [
     "GateResult",
     "agent_score",
-    "gain",
     "gate_starts",
     "look_at_gate",
     "pass_gates",
@@ -228,47 +227,20 @@ def measure(
 ) -> Estimate:
     """Computes one gate's measure with its interval."""
     agent = episodes[AGENT]
-    if gate.measure == "breach_rate_below_previous":
-        return gain(gate, prepared, agent, episodes["previous"], starts, unit_mills)
-    if gate.measure == "pass_rate_above_random":
-        return gain(gate, prepared, agent, episodes["random entry"], starts, unit_mills)
     clusters = gate_clusters(gate, prepared, starts)
     if gate.measure == "trip_r":
         return trip_r_estimate(agent, clusters)
-    net = results_in_units(prepared, agent, unit_mills)
-    return mean_interval(net, clusters, is_serial=gate.days != 0)
-
-
-def gain(
-    gate: Gate,
-    prepared: Prepared,
-    mine: Episodes,
-    theirs: Episodes,
-    starts: Starts,
-    unit_mills: int,
-) -> Estimate:
-    """Returns by how much one policy does better than another, by what a gate looks at.
-
-    Args:
-        gate: whose measure; of `trip_r` it is the sum of an episode.
-        prepared: the markets.
-        mine: episodes of the one policy.
-        theirs: of the other, from the same starts.
-        starts: where they begin.
-        unit_mills: the allowance.
-    """
+    is_serial = gate.days != 0
+    if gate.measure == "result":
+        net = results_in_units(prepared, agent, unit_mills)
+        return mean_interval(net, clusters, is_serial=is_serial)
     a: NDArray[Any]
     b: NDArray[Any]
     if gate.measure == "breach_rate_below_previous":
-        b, a = (e.sim.outcome == Outcome.BREACHED for e in (mine, theirs))
-    elif gate.measure == "pass_rate_above_random":
-        a, b = (e.sim.outcome == Outcome.PASSED for e in (mine, theirs))
-    elif gate.measure == "result":
-        a, b = (results_in_units(prepared, e, unit_mills) for e in (mine, theirs))
+        b, a = (e.sim.outcome == Outcome.BREACHED for e in (agent, episodes["previous"]))
     else:
-        a, b = (e.sum_r.astype(np.float64) for e in (mine, theirs))
-    clusters = gate_clusters(gate, prepared, starts)
-    return paired_difference(a, b, clusters, is_serial=gate.days != 0)
+        a, b = (e.sim.outcome == Outcome.PASSED for e in (agent, episodes["random entry"]))
+    return paired_difference(a, b, clusters, is_serial=is_serial)
 
 
 def gate_clusters(gate: Gate, prepared: Prepared, starts: Starts) -> NDArray[Any]:

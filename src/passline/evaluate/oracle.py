@@ -11,7 +11,7 @@ import numpy as np
 from passline.evaluate.judge import begin_at
 from passline.evaluate.policies import Greedy, Policy, PolicyKind, scripted
 from passline.evaluate.rollout import play_episodes
-from passline.evaluate.slices import Slice, Split, evaluation_starts
+from passline.evaluate.slices import Split, evaluation_starts, train_slices
 from passline.market.synthetic import SyntheticMarket, oracle_signal
 from passline.sim.layout import Outcome
 from passline.task.actions import N_SIZES
@@ -43,9 +43,9 @@ def fit_oracle(
         greedy: the agent's rule; only gives the compiled player its shape.
         network: the agent's parameters; likewise.
     """
-    first, stop = max(split.train, key=lambda part: part[1] - part[0])
-    part = Slice(name="train", market=0, first_bar=first, stop_bar=stop, end_bar=stop - 1)
-    starts = evaluation_starts(prepared, [part], n=N_FIT, span_days=prepared.span_days, seed=1)
+    longest = max(split.train, key=lambda part: part[1] - part[0])
+    part = train_slices(prepared, [longest])
+    starts = evaluation_starts(prepared, part, n=N_FIT, span_days=prepared.span_days, seed=1)
     begun = begin_at(params, starts)
     atr = np.asarray(params.atr)
     best, best_rate = None, -1.0

@@ -156,7 +156,7 @@ def flat_collapse(history: History) -> str | None:
 
 
 def undone(history: History) -> str | None:
-    """Tells that the policy does worse on its training days than the one the phase began with.
+    """Tells that the policy earns less on its training days than the one the phase began with.
 
     Takes `phase_gain/...`, which the last update of a phase logs (see learn.phase_gain).
     """
@@ -165,9 +165,9 @@ def undone(history: History) -> str | None:
         return None
     value, low, high = (_finite(history, f"phase_gain/{n}")[-1] for n in ("value", "low", "high"))
     return (
-        "on its training days the policy does worse than the one this phase began with "
-        f"({value:+.3f}, 95 % {low:+.3f} to {high:+.3f}, by what its gate compares); unless "
-        "forced, the agent goes on with the old one. Give the phase more steps, or leave it out."
+        "in whole evaluations on its training days the policy earns less than the one this phase "
+        f"began with ({value:+.3f} reward, 95 % {low:+.3f} to {high:+.3f}); unless forced, the "
+        "agent goes on with the old one. Give the phase more steps, or leave it out."
     )
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "final_slices",
     "shorten",
     "split",
+    "train_slices",
 ]
 
 I64 = NDArray[np.int64]
@@ -309,6 +310,21 @@ def _reach_text(prepared: Prepared) -> str:
 
 def _number(day: date) -> int:
     return (day - EPOCH).days
+
+
+def train_slices(prepared: Prepared, train: Ranges) -> list[Slice]:
+    """Returns the training ranges as slices, so that episodes can be played on them like others."""
+    market = prepared.compiled.market
+    return [
+        Slice(
+            name="train",
+            market=int(market[first]),
+            first_bar=first,
+            stop_bar=stop,
+            end_bar=stop - 1,
+        )
+        for first, stop in train
+    ]
 
 
 def by_month(prepared: Prepared, kind: str, market: int, first: int, stop: int) -> list[Slice]:

@@ -37,7 +37,7 @@ from passline.learn.full_information import (
     cut_stretches,
     make_exact_update,
 )
-from passline.learn.phase_gain import phase_gain
+from passline.learn.phase_gain import gain_scalars, is_gain, phase_gain
 from passline.learn.ppo import (
     Hyper,
     Metrics,
@@ -339,8 +339,7 @@ def _fresh(work: _Work, phase: int) -> _Saved:
 def _enter_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor) -> _Saved:
     """Carries the weights into a phase that has not begun, with lanes of its own.
 
-    The greedy policy acts in it as it did in the one before: what is newly allowed begins
-    unlikely.
+    The greedy policy acts in it as it did in the one before.
     """
     if cursor.update > 0:
         return saved
@@ -350,12 +349,16 @@ def _enter_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
             return saved
         blind = network.without_inputs(saved.state.params, UNSEEN)
         return _Saved(saved.state._replace(params=blind), _copy(blind))
-    before = work.phases[cursor.phase - 1]
-    opened = stand_ins(allowed_actions(before), allowed_actions(phase))
-    carried = network.open_actions(saved.state.params, opened, OPENED_BELOW)
+    carried = _carried(saved.state.params, work.phases[cursor.phase - 1], phase)
     key = jax.random.fold_in(jax.random.key(work.config.seed), 1000 + cursor.phase)
     lanes = _reset()(params, key, work.settings(cursor.phase).n_lanes)
     return _Saved(next_phase_state(saved.state._replace(params=carried), lanes), _copy(carried))
+
+
+def _carried(policy: network.Params, before: Phase, phase: Phase) -> network.Params:
+    """Returns a phase's policy as it enters another: what is newly allowed begins unlikely."""
+    opened = stand_ins(allowed_actions(before), allowed_actions(phase))
+    return network.open_actions(policy, opened, OPENED_BELOW)
 
 
 def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor) -> _Saved:
@@ -384,7 +387,7 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
             if stretches is not None:
                 state, found = _keep_what_holds(work, params, stretches, now, cursor)
             else:
-                state, found = _keep_what_gains(work, params, now, cursor)
+                state, found = _keep_what_gains(work, now, cursor)
             scalars |= found
         progress = Progress(
             step=cursor.step,
@@ -429,9 +432,9 @@ def _keep_what_holds(
 
 
 def _keep_what_gains(
-    work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
+    work: _Work, saved: _Saved, cursor: _Cursor
 ) -> tuple[TrainState, dict[str, float]]:
-    """Undoes what a phase did to the policy if it does worse on training days than before.
+    """Undoes what a phase did to the policy if it left it farther from passing on training days.
 
     The critic keeps what it learned. A policy that began as drawn has nothing to go back to, and a
     forced training goes on with what it learned and tells all the same what was found.
@@ -439,22 +442,22 @@ def _keep_what_gains(
     state = saved.state
     if cursor.phase == 0 and work.base is None:
         return state, {}
+    phase, last = work.phases[cursor.phase], work.phases[-1]
     found = phase_gain(
         work.prepared,
-        params,
-        work.phases[cursor.phase],
+        phase_params(work.prepared, last, work.split.train),
         work.split.train,
-        saved.previous,
-        state.params,
+        _carried(saved.previous, phase, last),
+        _carried(state.params, phase, last),
         n=work.config.n_gate_episodes,
         seed=gate_seed(work.config, cursor.phase),
     )
     if found is None:
         return state, {}
-    if not found.is_kept and not work.forced:
+    if not is_gain(found) and not work.forced:
         actor = jax.tree.map(jnp.copy, saved.previous["actor"])
         state = state._replace(params={**state.params, "actor": actor})
-    return state, found.scalars()
+    return state, gain_scalars(found)
 
 
 def phase_settings(ppo: PPOConfig, phase: Phase) -> PPOConfig:

@@ -57,7 +57,7 @@ def frozen(phase: PhaseLog) -> Answer:
 
 
 def undone(phase: PhaseLog) -> Answer:
-    """Does the policy do at least as well on training days as the one that the phase began with?
+    """Does the policy earn as much on training days as the one that the phase began with?
 
     Takes `phase_gain/...` of passline's own phases (see passline.learn.phase_gain).
     """
@@ -66,7 +66,7 @@ def undone(phase: PhaseLog) -> Answer:
         return Unknown(missing="the policy was not set against the one that the phase began with")
     value, low, high = (phase.level(f"phase_gain/{end}") or 0.0 for end in ("value", "low", "high"))
     told = (
-        f"by what its gate compares, the phase gained {value:+.3f} on training days over the "
+        f"in whole evaluations on training days the phase gained {value:+.3f} reward over the "
         f"policy that it began with (95 % {low:+.3f} to {high:+.3f})"
     )
     if kept.finite()[-1]:
