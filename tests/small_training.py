@@ -19,7 +19,9 @@ from passline.task.prepare import Prepared
 
 PPO = PPOConfig(n_lanes=16, rollout_steps=16, minibatch_size=128, hidden=(8, 8))
 N_UPDATES = (4, 3)
-CONFIG = CurriculumConfig(total_steps=256 * sum(N_UPDATES), seed=4, checkpoint_every=2)
+CONFIG = CurriculumConfig(
+    total_steps=256 * sum(N_UPDATES), seed=4, checkpoint_every=2, n_gate_episodes=64
+)
 
 MAKE_ONCE = cache(make_update)
 

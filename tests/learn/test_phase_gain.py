@@ -48,6 +48,8 @@ def test_the_gain_is_what_the_new_policy_is_paid_more_from_the_same_starts(
     assert same.value == 0
     assert gain_scalars(worse)["phase_gain/is_kept"] == 0.0
     assert worse == gained(prepared, params, cut, FLAT, ALWAYS_LONG)
+    alone = dataclasses.replace(worse, low=-np.inf, high=np.inf)
+    assert gain_scalars(alone) == {"phase_gain/value": worse.value, "phase_gain/is_kept": 0.0}
 
 
 def test_nothing_is_concluded_without_room(prepared, phases, cut, params_of) -> None:

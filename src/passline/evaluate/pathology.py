@@ -26,6 +26,7 @@ __all__ = [
     "entropy_collapse",
     "flat_collapse",
     "frozen",
+    "gain_words",
     "undone",
     "value_not_learning",
 ]
@@ -163,12 +164,20 @@ def undone(history: History) -> str | None:
     kept = _finite(history, KEPT_SCALAR)
     if not len(kept) or kept[-1]:
         return None
-    value, low, high = (_finite(history, f"phase_gain/{n}")[-1] for n in ("value", "low", "high"))
+    found = [_finite(history, f"phase_gain/{name}")[-1:] for name in ("value", "low", "high")]
     return (
         "in whole evaluations on its training days the policy earns less than the one this phase "
-        f"began with ({value:+.3f} reward, 95 % {low:+.3f} to {high:+.3f}); unless forced, the "
-        "agent goes on with the old one. Give the phase more steps, or leave it out."
+        f"began with ({gain_words(*(float(x[0]) if len(x) else None for x in found))}); unless "
+        "forced, the agent goes on with the old one. Give the phase more steps, or leave it out."
     )
+
+
+def gain_words(value: float | None, low: float | None, high: float | None) -> str:
+    """Returns what a phase gained, in reward an evaluation, with its interval if there is one."""
+    told = f"{value or 0.0:+.3f} reward an evaluation"
+    if low is None or high is None:
+        return told + ", on too few days for an interval"
+    return told + f", 95 % {low:+.3f} to {high:+.3f}"
 
 
 def _why_flat(history: History) -> str:

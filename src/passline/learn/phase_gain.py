@@ -8,6 +8,8 @@ be a means (a managing phase saves accounts, and one that never trades loses non
 are compared by the rules and the reward of the last.
 """
 
+import math
+
 import numpy as np
 
 from passline.errors import ConfigError
@@ -29,12 +31,12 @@ def is_gain(estimate: Estimate) -> bool:
 
 
 def gain_scalars(estimate: Estimate) -> dict[str, float]:
-    """Returns what a phase gained under its names in the logs."""
+    """Returns what a phase gained under its names in the logs; no bounds where none are known."""
+    bounds = {"phase_gain/low": estimate.low, "phase_gain/high": estimate.high}
     return {
         "phase_gain/value": estimate.value,
-        "phase_gain/low": estimate.low,
-        "phase_gain/high": estimate.high,
         "phase_gain/is_kept": float(is_gain(estimate)),
+        **{name: bound for name, bound in bounds.items() if math.isfinite(bound)},
     }
 
 

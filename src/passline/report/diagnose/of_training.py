@@ -9,6 +9,7 @@ from passline.evaluate.pathology import (
     LOW_ENTROPY,
     LOW_EXPLAINED,
     MIN_UPDATES,
+    gain_words,
 )
 from passline.report.diagnose.findings import Answer, Clear, Problem, Severity, Unknown
 from passline.report.diagnose.logs import Curve, PhaseLog
@@ -64,10 +65,10 @@ def undone(phase: PhaseLog) -> Answer:
     kept = phase.curve(KEPT_SCALAR)
     if kept is None:
         return Unknown(missing="the policy was not set against the one that the phase began with")
-    value, low, high = (phase.level(f"phase_gain/{end}") or 0.0 for end in ("value", "low", "high"))
+    gain = (phase.level(f"phase_gain/{end}") for end in ("value", "low", "high"))
     told = (
-        f"in whole evaluations on training days the phase gained {value:+.3f} reward over the "
-        f"policy that it began with (95 % {low:+.3f} to {high:+.3f})"
+        "in whole evaluations on training days the policy gained over the one that the phase began "
+        f"with: {gain_words(*gain)}"
     )
     if kept.finite()[-1]:
         return Clear(evidence=told + ".")
