@@ -64,6 +64,7 @@ from passline.sim.jit import sim_jit  # noqa: E402
 from passline.sim.layout import Outcome  # noqa: E402
 from passline.task import env  # noqa: E402
 from passline.task.actions import N_ACTIONS  # noqa: E402
+from passline.task.mirror import MIRROR  # noqa: E402
 from passline.task.phases import Phase, load_phases  # noqa: E402
 from passline.task.prepare import OBSERVATION_NAMES, Prepared, phase_params, prepare  # noqa: E402
 
@@ -174,7 +175,7 @@ def entry_curve(world: World, phase: Phase, judged: Any, starts: Starts) -> list
     began = time.perf_counter()
     key = jax.random.key(world.seed)
     lanes = sim_jit(env.reset, static_argnums=2)(params, key, ppo.n_lanes)
-    state = init_train_state(ppo, lanes, len(OBSERVATION_NAMES), N_ACTIONS, key)
+    state = init_train_state(ppo, lanes, len(OBSERVATION_NAMES), N_ACTIONS, key, MIRROR)
     update = entry_update(world, phase, params, ppo)
     hyper = make_hyper(phase_settings(ppo, phase), 0, n)
     seconds, points = 0.0, []
@@ -194,8 +195,8 @@ def entry_curve(world: World, phase: Phase, judged: Any, starts: Starts) -> list
 
 def entry_update(world: World, phase: Phase, params: Any, ppo: PPOConfig) -> Callable[..., Any]:
     if phase.learner == "full_information":
-        return make_exact_update(params, cut_stretches(params, world.cut.train, ppo), ppo)
-    rolling = make_update(env, ppo)
+        return make_exact_update(params, cut_stretches(params, world.cut.train, ppo), ppo, MIRROR)
+    rolling = make_update(env, ppo, MIRROR)
     return lambda state, hyper: rolling(params, state, hyper)
 
 

@@ -48,6 +48,7 @@ from passline.market.synthetic import SyntheticConfig, synthesize  # noqa: E402
 from passline.sim.jit import sim_jit  # noqa: E402
 from passline.task import env  # noqa: E402
 from passline.task.actions import N_ACTIONS  # noqa: E402
+from passline.task.mirror import MIRROR  # noqa: E402
 from passline.task.prepare import OBSERVATION_NAMES  # noqa: E402
 
 N_FEATURES = len(OBSERVATION_NAMES)
@@ -68,8 +69,8 @@ class Passline:
         self.params, self.config = task.params, config
         key = jax.random.key(SEED)
         lanes = sim_jit(env.reset, static_argnums=2)(task.params, key, config.n_lanes)
-        self.state = ppo.init_train_state(config, lanes, N_FEATURES, N_ACTIONS, key)
-        self._update = ppo.make_update(env, config)
+        self.state = ppo.init_train_state(config, lanes, N_FEATURES, N_ACTIONS, key, MIRROR)
+        self._update = ppo.make_update(env, config, MIRROR)
         play = sim_jit(
             lambda p, s: rollout.play(env, config, p, s.params, rollout.lanes_of(s), key)
         )
@@ -79,7 +80,7 @@ class Passline:
         def learn(state: Any, rolled: Any) -> Any:
             batch, _ = rollout.estimate(config, state.params, rolled, hyper)
             return objective.optimize(
-                config, state.params, state.opt_state, batch, key, hyper, state.n_updates
+                config, state.params, state.opt_state, batch, key, hyper, state.n_updates, MIRROR
             )
 
         learning = jax.jit(learn)
@@ -237,8 +238,8 @@ def first_update(cache: str, n_lanes: int) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     task, config, key = built_in_task(), ppo.PPOConfig(n_lanes=n_lanes), jax.random.key(SEED)
     lanes = sim_jit(env.reset, static_argnums=2)(task.params, key, config.n_lanes)
-    state = ppo.init_train_state(config, lanes, N_FEATURES, N_ACTIONS, key)
-    jax.block_until_ready(ppo.make_update(env, config)(task.params, state))
+    state = ppo.init_train_state(config, lanes, N_FEATURES, N_ACTIONS, key, MIRROR)
+    jax.block_until_ready(ppo.make_update(env, config, MIRROR)(task.params, state))
 
 
 def start_seconds(n_lanes: int) -> dict[str, float]:

@@ -17,6 +17,7 @@ from passline.learn.full_information import (
 )
 from passline.learn.ppo import PPOConfig, init_train_state, make_hyper
 from passline.task.actions import N_ACTIONS
+from passline.task.mirror import MIRROR
 from passline.task.prepare import OBSERVATION_NAMES, phase_params
 
 SHAPES = PPOConfig(
@@ -52,7 +53,9 @@ def fresh(settings):
 
 def cross_fitted(params, stretches, settings) -> CrossFit:
     state = fresh(settings)
-    return cross_fit(params, stretches, settings, state, state.params, n_updates=N_UPDATES)
+    return cross_fit(
+        params, stretches, settings, state, state.params, n_updates=N_UPDATES, mirror=None
+    )
 
 
 def mixed_up(stretches):
@@ -90,7 +93,7 @@ def test_a_policy_made_flat_enters_on_no_training_day_and_is_else_the_same(
     params, stretches, settings
 ) -> None:
     state = fresh(settings)
-    update = make_exact_update(params, stretches, settings)
+    update = make_exact_update(params, stretches, settings, None)
     for _ in range(N_UPDATES):
         state, _ = update(state, make_hyper(settings))
     before, lead = greedy_results(params, stretches, settings, state.params)
@@ -119,13 +122,14 @@ def test_halves_are_weeks_of_the_calendar_however_long_the_stretches(
     known = set(((day[pieces.first] + 3) // 7).tolist())
     learned_from: list[set[int]] = []
 
-    def seen(_, own, *__):
+    def seen(_, own, __, mirror):
+        assert mirror is MIRROR
         learned_from.append(set((day[own.first] + 3).tolist()))
         return lambda state, hyper: (state, {})
 
     monkeypatch.setattr("passline.learn.cross_fit.make_exact_update", seen)
     state = fresh(settings)
-    cross_fit(params, pieces, settings, state, state.params, n_updates=1)
+    cross_fit(params, pieces, settings, state, state.params, n_updates=1, mirror=MIRROR)
     weeks = [{d // 7 for d in days} for days in learned_from]
     assert weeks[0].isdisjoint(weeks[1])
     assert weeks[0] | weeks[1] == known

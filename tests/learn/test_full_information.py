@@ -85,7 +85,7 @@ def test_stretches_are_the_sessions_of_the_training_range(prepared, cut, stretch
 
 def learned(prepared, phase, cut, stretches, n: int):
     params = phase_params(prepared, phase, cut.train)
-    update = make_exact_update(params, stretches, CONFIG)
+    update = make_exact_update(params, stretches, CONFIG, None)
     state = init_train_state(
         CONFIG, jnp.zeros(1), len(OBSERVATION_NAMES), N_ACTIONS, jax.random.key(0)
     )

@@ -19,6 +19,7 @@ from passline.learn.full_information import HOLD, Stretches, greedy_results, mak
 from passline.learn.ppo import PPOConfig, make_hyper
 from passline.learn.rollout import TrainState
 from passline.task.env import TaskParams
+from passline.task.mirror import Mirror
 
 __all__ = ["CrossFit", "cross_fit", "stay_flat"]
 
@@ -65,6 +66,7 @@ def cross_fit(
     begin: network.Params,
     *,
     n_updates: int,
+    mirror: Mirror | None,
 ) -> CrossFit:
     """Learns the phase on either half of its weeks and plays each on the other half.
 
@@ -77,6 +79,7 @@ def cross_fit(
         start: any state of the learner; it is copied, its key is used.
         begin: weights that the phase began with; they may know nothing of either half.
         n_updates: updates of each half.
+        mirror: what the policy is kept symmetric to, as the phase does it.
     """
     week = (np.asarray(params.tape.day)[stretches.first].astype(np.int64) + MONDAY) // 7
     if len(np.unique(week)) < LEAST_WEEKS:
@@ -85,7 +88,8 @@ def cross_fit(
     for half in (0, 1):
         is_own = week % 2 == half
         state = _fresh(start, begin, half)
-        update = make_exact_update(params, _resampled(stretches, np.flatnonzero(is_own)), config)
+        own = _resampled(stretches, np.flatnonzero(is_own))
+        update = make_exact_update(params, own, config, mirror)
         hyper = make_hyper(config, int(state.n_updates), n_updates)
         for _ in range(n_updates):
             state, _ = update(state, hyper)

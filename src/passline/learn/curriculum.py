@@ -55,6 +55,7 @@ from passline.sim.layout import DoneReason
 from passline.task import env
 from passline.task.actions import ACTION_NAMES, N_ACTIONS, stand_ins
 from passline.task.env import TaskParams
+from passline.task.mirror import MIRROR, Mirror
 from passline.task.phases import Phase, allowed_actions, budget_steps
 from passline.task.prepare import OBSERVATION_NAMES, Prepared, phase_params
 from passline.task.reward import REWARD_TERMS
@@ -98,6 +99,9 @@ class CurriculumConfig:
     """Times a phase is played on the gate slices, its gate included."""
     reweigh: float = 0.0
     """How strongly episodes begin where the agent fails on training months, 0 (not) to 1."""
+    is_symmetric: bool = True
+    """Whether the policy does upside down what it does upright, long and short exchanged; false
+    where rises and falls are to be told apart."""
 
     def __post_init__(self) -> None:
         """Refuses values out of range."""
@@ -205,6 +209,10 @@ class _Work:
         return phase_settings(self.ppo, self.phases[phase])
 
     @property
+    def mirror(self) -> Mirror | None:
+        return MIRROR if self.config.is_symmetric else None
+
+    @property
     def total_steps(self) -> int:
         sizes = [self.settings(phase).batch_size for phase in range(len(self.phases))]
         return sum(n * size for n, size in zip(self.budgets, sizes, strict=True))
@@ -270,14 +278,14 @@ def train_curriculum(
     )
 
 
-def update_of(ppo: PPOConfig) -> Update:
+def update_of(ppo: PPOConfig, mirror: Mirror | None) -> Update:
     """Returns the compiled update of the learner's shapes: the same one for equal shapes.
 
     A process that trains many times, as a walk-forward does, so compiles once.
     """
     fields = dataclasses.fields(PPOConfig)
     usual: dict[str, Any] = {f.name: f.default for f in fields if f.name in Hyper._fields}
-    return _update_of_shapes(dataclasses.replace(ppo, **usual))
+    return _update_of_shapes(dataclasses.replace(ppo, **usual), mirror)
 
 
 @cache
@@ -286,8 +294,8 @@ def _reset() -> Any:
 
 
 @lru_cache(maxsize=4)
-def _update_of_shapes(shapes: PPOConfig) -> Update:
-    return make_update(env, shapes)
+def _update_of_shapes(shapes: PPOConfig, mirror: Mirror | None) -> Update:
+    return make_update(env, shapes, mirror)
 
 
 def updates_by_phase(
@@ -329,7 +337,12 @@ def _fresh(work: _Work, phase: int) -> _Saved:
     settings, key = work.settings(phase), jax.random.key(work.config.seed)
     lanes = _reset()(params, jax.random.fold_in(key, 1), settings.n_lanes)
     state = init_train_state(
-        settings, lanes, len(OBSERVATION_NAMES), N_ACTIONS, jax.random.fold_in(key, 2)
+        settings,
+        lanes,
+        len(OBSERVATION_NAMES),
+        N_ACTIONS,
+        jax.random.fold_in(key, 2),
+        work.mirror,
     )
     if work.base is not None:
         state = state._replace(params=_copy(work.base))
@@ -423,8 +436,15 @@ def _keep_what_holds(
     if cursor.phase > 0 or work.base is not None:
         return state, {}
     settings = work.settings(cursor.phase)
-    n_updates = max(work.budgets[cursor.phase] // 2, 1)
-    found = cross_fit(params, stretches, settings, state, saved.previous, n_updates=n_updates)
+    found = cross_fit(
+        params,
+        stretches,
+        settings,
+        state,
+        saved.previous,
+        n_updates=max(work.budgets[cursor.phase] // 2, 1),
+        mirror=work.mirror,
+    )
     if not found.is_shown and not work.forced:
         flat = stay_flat(params, stretches, settings, state.params)
         state = state._replace(params=flat)
@@ -501,8 +521,8 @@ def _learner(
 ) -> Learner:
     """Returns the update that the phase learns by."""
     if stretches is not None:
-        return make_exact_update(params, stretches, work.settings(cursor.phase))
-    update = update_of(work.settings(cursor.phase))
+        return make_exact_update(params, stretches, work.settings(cursor.phase), work.mirror)
+    update = update_of(work.settings(cursor.phase), work.mirror)
     phase, train = work.phases[cursor.phase], work.split.train
     weights = start_weights(work.prepared, train, cursor.failure_rates, work.config.reweigh)
     if weights is not None:

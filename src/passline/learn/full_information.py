@@ -21,6 +21,7 @@ from passline.learn import network
 from passline.learn.objective import descend
 from passline.learn.rollout import Metrics, TrainState, Tree
 from passline.learn.settings import Hyper, PPOConfig, scheduled
+from passline.learn.symmetry import symmetric_part
 from passline.sim.jit import sim_jit
 from passline.sim.layout import AnyArray, BarFlag
 from passline.sim.step import start
@@ -28,6 +29,7 @@ from passline.task import env
 from passline.task.account import ACCOUNT_FEATURES, BAR_FEATURES
 from passline.task.actions import N_ACTIONS
 from passline.task.env import TaskParams
+from passline.task.mirror import Mirror
 from passline.task.outcomes import Outcomes, entry_outcomes
 from passline.task.prepare import OBSERVATION_NAMES
 from passline.task.reward import trip_utility
@@ -178,7 +180,9 @@ def cut_stretches(
     )
 
 
-def make_exact_update(params: TaskParams, stretches: Stretches, config: PPOConfig) -> Learner:
+def make_exact_update(
+    params: TaskParams, stretches: Stretches, config: PPOConfig, mirror: Mirror | None
+) -> Learner:
     """Builds the compiled update: whole sessions at random, their exact advantages, gradient steps.
 
     Each of the `n_minibatches` gradient steps sees every so many-th bar of all sessions drawn.
@@ -187,9 +191,10 @@ def make_exact_update(params: TaskParams, stretches: Stretches, config: PPOConfi
         params: constants of the phase.
         stretches: its training range and the outcomes of all entries.
         config: the learner's settings; its shapes set the size of a batch.
+        mirror: a policy that is symmetric to it stays so; None: whatever is learned.
     """
     n_steps, n_lanes = _shape(stretches, config)
-    compiled = _compiled(config, n_steps, n_lanes)
+    compiled = _compiled(config, n_steps, n_lanes, mirror)
     device: Stretches = jax.tree.map(jnp.asarray, stretches)
 
     def update(state: TrainState, hyper: Hyper) -> _Learned:
@@ -217,7 +222,7 @@ def greedy_results(
         that of holding, in any bar where an entry is legal: below 0 if it never enters).
     """
     n_steps, n_lanes = _shape(stretches, config)
-    compiled = _compiled(config, n_steps, n_lanes)
+    compiled = _compiled(config, n_steps, n_lanes, None)
     device: Stretches = jax.tree.map(jnp.asarray, stretches)
     n_known = len(stretches.first)
     results = np.zeros(n_known)
@@ -252,7 +257,7 @@ class _Compiled(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def _compiled(config: PPOConfig, n_steps: int, n_lanes: int) -> _Compiled:
+def _compiled(config: PPOConfig, n_steps: int, n_lanes: int, mirror: Mirror | None) -> _Compiled:
     def choose(key: Array, first: Array) -> Array:
         n_known = first.shape[0]
         return jax.random.choice(key, n_known, (n_lanes,), replace=n_known < n_lanes)
@@ -261,7 +266,7 @@ def _compiled(config: PPOConfig, n_steps: int, n_lanes: int) -> _Compiled:
         return _look_up(params, on, chosen, n_steps)
 
     def learn(state: TrainState, drawn: Drawn, entries: Array, hyper: Hyper) -> _Learned:
-        return _learn(config, state, drawn, entries, hyper)
+        return _learn(config, state, drawn, entries, hyper, mirror)
 
     return _Compiled(
         choose=jax.jit(choose),
@@ -319,7 +324,12 @@ def _play_greedy(params: network.Params, drawn: Drawn, entries: Array) -> tuple[
 
 
 def _learn(
-    config: PPOConfig, state: TrainState, drawn: Drawn, entries: Array, hyper: Hyper
+    config: PPOConfig,
+    state: TrainState,
+    drawn: Drawn,
+    entries: Array,
+    hyper: Hyper,
+    mirror: Mirror | None,
 ) -> _Learned:
     """Values the present policy on what was drawn and takes the gradient steps of one update."""
     rate, bonus = scheduled(hyper, state.n_updates)
@@ -330,6 +340,8 @@ def _learn(
         part = _every(rows, config.n_minibatches, number)
         grads, terms = jax.grad(_loss, has_aux=True)(weights, part, entries, hyper, bonus)
         grads = network.without_inputs(grads, UNSEEN)
+        if mirror is not None:
+            grads = symmetric_part(grads, mirror)
         *new, norm = descend(weights, moments, grads, rate, hyper.max_grad_norm)
         kept = jax.tree.map(lambda a, b: jnp.where(jnp.isfinite(norm), a, b), tuple(new), carry)
         return kept, terms | {"train/grad_norm": norm}

@@ -9,6 +9,8 @@ import optax  # type: ignore[import-untyped]
 from passline.learn import network
 from passline.learn.rollout import Batch, Metrics, Tree
 from passline.learn.settings import Hyper, PPOConfig, scheduled
+from passline.learn.symmetry import symmetric_part
+from passline.task.mirror import Mirror
 
 __all__ = ["descend", "make_optimizer", "optimize"]
 
@@ -65,12 +67,14 @@ def optimize(
     key: jax.Array,
     hyper: Hyper,
     n_updates: jax.Array,
+    mirror: Mirror | None,
 ) -> tuple[network.Params, Tree, Metrics]:
     """Takes the gradient steps of one update; stops for good before one that strays too far.
 
     As in SB3, the approximate KL of a minibatch is read before its step is applied, and one
     above 1.5 * target_kl ends the update; here inside the compiled loop, so that what remains
     costs nothing. A gradient or KL that is not finite ends it too, before it reaches the weights.
+    With a mirror a symmetric policy stays so.
     """
     learning_rate, entropy_coef = scheduled(hyper, n_updates)
     n_blocks = config.n_lanes // config.lane_block
@@ -85,6 +89,8 @@ def optimize(
     def one_minibatch(loop: _Progress) -> _Progress:
         part = _take_lanes(batch, orders[loop.n_seen], config.lane_block)
         grads, terms = grad(loop.params, part, config, hyper, entropy_coef)
+        if mirror is not None:
+            grads = symmetric_part(grads, mirror)
         moved, opt_state, norm = descend(
             loop.params, loop.opt_state, grads, learning_rate, hyper.max_grad_norm
         )

@@ -26,7 +26,9 @@ from passline.learn.rollout import (
     share_of,
 )
 from passline.learn.settings import Hyper, PPOConfig, make_hyper, require
+from passline.learn.symmetry import tied
 from passline.sim.jit import sim_jit
+from passline.task.mirror import Mirror
 
 __all__ = [
     "Env",
@@ -53,7 +55,12 @@ class Update(Protocol):
 
 
 def init_train_state(
-    config: PPOConfig, env_state: Tree, n_features: int, n_actions: int, key: jax.Array
+    config: PPOConfig,
+    env_state: Tree,
+    n_features: int,
+    n_actions: int,
+    key: jax.Array,
+    mirror: Mirror | None = None,
 ) -> TrainState:
     """Draws a fresh network and sets all counters to zero.
 
@@ -63,13 +70,16 @@ def init_train_state(
         n_features: F.
         n_actions: A, at most 32.
         key: PRNG key; all draws of the training derive from it.
+        mirror: of the environment; the policy is drawn symmetric to it.
 
     Raises:
-        ConfigError: more than 32 actions.
+        ConfigError: more than 32 actions, or hidden units that cannot be paired.
     """
     require(1 <= n_actions <= 32, "n_actions", n_actions, "1 to 32")
     init_key, run_key = jax.random.split(key)
     params = network.init_params(init_key, n_features, n_actions, config.hidden)
+    if mirror is not None:
+        params = tied(params, mirror)
     return TrainState(
         params=params,
         opt_state=make_optimizer().init(params),
@@ -100,7 +110,7 @@ def next_phase_state(state: TrainState, env_state: Tree) -> TrainState:
     )
 
 
-def make_update(env: Env, config: PPOConfig) -> Update:
+def make_update(env: Env, config: PPOConfig, mirror: Mirror | None = None) -> Update:
     """Builds the compiled update: a rollout, then advantages and gradient steps.
 
     Two compiled programs, because what contains the simulator must not be compiled with XLA's plain
@@ -111,6 +121,7 @@ def make_update(env: Env, config: PPOConfig) -> Update:
     Args:
         env: the environment's functions.
         config: the learner's settings; only its shapes are compiled in.
+        mirror: of the environment; a policy that is symmetric to it stays so.
 
     Returns:
         A function (env_params, state, hyper) -> (state, metrics). It donates state: the caller
@@ -130,7 +141,14 @@ def make_update(env: Env, config: PPOConfig) -> Update:
         rolled = join(shares)
         batch, metrics = estimate(config, state.params, rolled, hyper)
         params, opt_state, train_metrics = optimize(
-            config, state.params, state.opt_state, batch, shuffle_key, hyper, state.n_updates
+            config,
+            state.params,
+            state.opt_state,
+            batch,
+            shuffle_key,
+            hyper,
+            state.n_updates,
+            mirror,
         )
         new_state = TrainState(
             params=params,

@@ -18,8 +18,10 @@ from passline.sim.orders import can_break_even, can_enter
 
 __all__ = [
     "ACTION_NAMES",
+    "KINDS",
     "N_ACTIONS",
     "N_SIZES",
+    "SIZES",
     "Bracket",
     "action_index",
     "action_mask",
