@@ -4,7 +4,7 @@ The environment is a pair of pure batched functions (Env). T steps over L lanes 
 a truncated episode is continued by the critic's value of its last state, a terminated one is not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import jax
@@ -215,11 +215,13 @@ def play(
     n_lanes = lanes.episode_length.shape[0]
     uniforms = jax.random.uniform(action_key, (config.rollout_steps, n_lanes))
 
+    advance = jax.jit(env.step, inline=True)  # traced once, for the sums and for the steps
+
     def one_step(carry: _Carry, now: tuple[jax.Array, jax.Array]) -> tuple[_Carry, Steps]:
-        return _play_step(env, config.precision, env_params, params, carry, *now)
+        return _play_step(env, advance, config.precision, env_params, params, carry, *now)
 
     carry, steps = jax.lax.scan(
-        one_step, _first_carry(env, env_params, lanes, key), (step_keys, uniforms)
+        one_step, _first_carry(advance, env_params, lanes, key), (step_keys, uniforms)
     )
     last_obs, _ = env.observe(env_params, carry.lanes.env_state)
     return Rollout(carry.lanes, steps, last_obs, carry.sums)
@@ -291,10 +293,12 @@ def estimate(
     }
 
 
-def _first_carry(env: Env, env_params: Tree, lanes: Lanes, key: jax.Array) -> _Carry:
+def _first_carry(
+    advance: Callable[..., Any], env_params: Tree, lanes: Lanes, key: jax.Array
+) -> _Carry:
     """Sets this rollout's sums to zero, shaped like what the environment will report."""
     action = jnp.zeros_like(lanes.episode_length)
-    info = jax.eval_shape(env.step, env_params, lanes.env_state, action, key)[5]
+    info = jax.eval_shape(advance, env_params, lanes.env_state, action, key)[5]
     zeros = jax.tree.map(
         lambda x: jnp.zeros(x.shape[1:], jnp.int32 if x.dtype == jnp.bool_ else x.dtype), info
     )
@@ -303,6 +307,7 @@ def _first_carry(env: Env, env_params: Tree, lanes: Lanes, key: jax.Array) -> _C
 
 def _play_step(
     env: Env,
+    advance: Callable[..., Any],
     precision: Precision,
     env_params: Tree,
     params: network.Params,
@@ -317,7 +322,7 @@ def _play_step(
     logits = network.actor_logits_t(params, obs, precision)
     log_probs = network.masked_log_softmax_t(logits, mask.T)
     action, log_prob = network.sample_t(log_probs, uniform)
-    env_state, reward, terminated, truncated, final_obs, info = env.step(
+    env_state, reward, terminated, truncated, final_obs, info = advance(
         env_params, lanes.env_state, action, key
     )
     is_done = terminated | truncated

@@ -8,6 +8,7 @@ and as fast as any and has half as many weights to choose freely. As gradients a
 symmetric part alone, training shows it every bar both ways at the price of one.
 """
 
+import functools
 import math
 
 import jax
@@ -63,6 +64,12 @@ def tied(params: Params, mirror: Mirror) -> Params:
     widths = [len(b) for name, b in params["actor"].items() if name[0] == "b"][:-1]
     odd = [width for width in widths if width % 2]
     require(not odd, "hidden", tuple(widths), "even widths, or curriculum.is_symmetric = false")
+    found: Params = _tied(params, mirror)
+    return found
+
+
+@functools.partial(jax.jit, static_argnames="mirror")
+def _tied(params: Params, mirror: Mirror) -> Params:
     scale = np.float32(math.sqrt(0.5))
     return jax.tree.map(lambda p, m: scale * (p + m), params, mirrored(params, mirror))
 
