@@ -9,8 +9,10 @@ import pytest
 
 from driving import same_bits
 from passline.errors import ConfigError
-from passline.learn import network
-from passline.learn.symmetry import mirrored, symmetric_part, tied
+from passline.learn import curriculum, network
+from passline.learn.checkpoint import list_checkpoints
+from passline.learn.cross_fit import CrossFit
+from passline.learn.symmetry import is_symmetric, mirrored, symmetric_part, tied
 from passline.task.actions import N_ACTIONS
 from passline.task.mirror import MIRROR
 from passline.task.prepare import OBSERVATION_NAMES
@@ -58,7 +60,7 @@ def test_a_tied_policy_is_its_own_mirror_and_as_far_spread_as_it_was_drawn() -> 
 
 
 def test_odd_widths_are_refused_with_the_remedy() -> None:
-    with pytest.raises(ConfigError, match=r"hidden was \(8, 7\); .*is_symmetric = false"):
+    with pytest.raises(ConfigError, match=r"hidden was \(8, 7\); .*--symmetric never"):
         tied(drawn(0, (8, 7)), MIRROR)
 
 
@@ -81,15 +83,90 @@ def test_the_symmetric_part_is_the_gradient_over_both_ways_of_seeing(obs) -> Non
     assert float(difference) > 0.01
 
 
-@pytest.mark.parametrize("is_symmetric", [True, False])
+def trained(prepared, phases, cut, folder, monkeypatch, symmetric: str, **more):
+    config = replace(CONFIG, symmetric=symmetric)
+    recorder = Recorder()
+    found = train(
+        prepared, phases, cut, folder, monkeypatch, recorder, forced=True, config=config, **more
+    )
+    return found.network, [s for _, _, s in recorder.scalars if "symmetry/free_gain" in s]
+
+
+@pytest.mark.parametrize("symmetric", ["always", "never"])
 def test_a_training_stays_symmetric_to_the_bit_through_its_phases(
-    is_symmetric, prepared, phases, cut, tmp_path, monkeypatch
+    symmetric, prepared, phases, cut, tmp_path, monkeypatch
 ) -> None:
     """Exact outcomes and rollouts, and the actions that a phase opens."""
-    config = replace(CONFIG, is_symmetric=is_symmetric)
-    trained = train(
-        prepared, phases, cut, tmp_path, monkeypatch, Recorder(), forced=True, config=config
-    )
-    assert same_bits(mirrored(trained.network, MIRROR), trained.network) is is_symmetric
+    weights, told = trained(prepared, phases, cut, tmp_path, monkeypatch, symmetric)
+    assert is_symmetric(weights, MIRROR) is (symmetric == "always")
+    assert told == []
     begun = tied(network.init_params(jax.random.key(0), N_INPUTS, N_ACTIONS, PPO.hidden), MIRROR)
-    assert not same_bits(trained.network, begun)
+    assert not same_bits(weights, begun)
+
+
+@pytest.mark.parametrize("is_better", [True, False])
+def test_the_sides_are_told_apart_only_where_it_is_shown_to_earn_more(
+    is_better, prepared, phases, cut, tmp_path, monkeypatch
+) -> None:
+    """The weights are then those of a training that never was symmetric; the logs tell it."""
+    weeks = np.arange(12)
+
+    def fit(*_, mirror, **__):
+        more = is_better and mirror is None
+        return CrossFit(results=1.0 + 0.5 * more + 0.01 * np.sin(weeks * (2 - more)), week=weeks)
+
+    monkeypatch.setattr(curriculum, "cross_fit", fit)
+    weights, [told] = trained(prepared, phases, cut, tmp_path / "a", monkeypatch, "auto")
+    assert told["symmetry/is_symmetric"] == float(not is_better)
+    assert (told["symmetry/free_gain_low"] > 0) is is_better
+    wanted = "never" if is_better else "always"
+    expected, _ = trained(prepared, phases, cut, tmp_path / "b", monkeypatch, wanted)
+    assert same_bits(weights, expected)
+    for info in list_checkpoints(tmp_path / "a"):
+        assert info.meta["is_symmetric"] is not is_better
+
+
+def test_a_training_that_was_stopped_goes_on_with_the_choice_that_was_made(
+    prepared, phases, cut, tmp_path, monkeypatch
+) -> None:
+    """Made for the free policy by the data, which the second half is not asked again."""
+    weeks = np.arange(12)
+
+    def fit(*_, mirror, **__):
+        return CrossFit(results=np.full(12, 1.0 + (mirror is None)), week=weeks)
+
+    monkeypatch.setattr(curriculum, "cross_fit", fit)
+    whole, _ = trained(prepared, phases, cut, tmp_path / "whole", monkeypatch, "auto")
+    config = replace(CONFIG, symmetric="auto")
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            prepared,
+            phases,
+            cut,
+            tmp_path / "a",
+            monkeypatch,
+            Recorder(stop_after=3),
+            forced=True,
+            config=config,
+        )
+    rest, told = trained(prepared, phases, cut, tmp_path / "a", monkeypatch, "auto")
+    assert told == []
+    assert same_bits(rest, whole)
+    assert not is_symmetric(rest, MIRROR)
+
+
+def test_weights_taken_over_stay_symmetric_if_they_were(
+    prepared, phases, cut, tmp_path, monkeypatch
+) -> None:
+    free = network.init_params(jax.random.key(5), N_INPUTS, N_ACTIONS, PPO.hidden)
+    for name, base in (("free", free), ("tied", tied(free, MIRROR))):
+        weights, told = trained(
+            prepared, phases, cut, tmp_path / name, monkeypatch, "auto", base=base
+        )
+        assert told == []
+        assert is_symmetric(weights, MIRROR) is (name == "tied")
+
+
+def test_an_unknown_choice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="symmetric was 'no'; allowed: auto, always, never"):
+        replace(CONFIG, symmetric="no")

@@ -75,7 +75,7 @@ DEMO = {
 OPTIONS: tuple[tuple[str, str, type, Any], ...] = (
     ("--steps", "curriculum.total_steps", CurriculumConfig, click.IntRange(min=1)),
     ("--reweigh", "curriculum.reweigh", CurriculumConfig, click.FloatRange(0, 1)),
-    ("--symmetric", "curriculum.is_symmetric", CurriculumConfig, bool),
+    ("--symmetric", "curriculum.symmetric", CurriculumConfig, str),
     ("--seed", "curriculum.seed", CurriculumConfig, click.IntRange(min=0)),
     ("--stop-atr", "task.stop_atr", TaskConfig, float),
     ("--target-r", "task.target_r", TaskConfig, float),

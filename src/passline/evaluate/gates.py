@@ -87,8 +87,7 @@ WORDS = {
 }
 ADVICE = {
     "trip_r": "No entry edge shows on held-out days. Try more training steps or history, another "
-    "bracket (--stop-atr, --target-r) or lower costs, or --symmetric false where longs and shorts "
-    "have little in common; or accept that these bars hold no edge.",
+    "bracket (--stop-atr, --target-r) or lower costs; or accept that these bars hold no edge.",
     "result": "Under the real floor and clock the policy does not earn on held-out days. Try more "
     "steps or history; or accept that these bars hold no edge.",
     "breach_rate_below_previous": "Managing positions loses more accounts than leaving them alone. "

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from passline.evaluate.stats import Estimate, mean_interval
+from passline.evaluate.stats import Estimate, mean_interval, paired_difference
 from passline.learn import network
 from passline.learn.full_information import HOLD, Stretches, greedy_results, make_exact_update
 from passline.learn.ppo import PPOConfig, make_hyper
@@ -31,29 +31,38 @@ FLAT_BY = 5.0
 """How far the logit of holding is lifted above that of every entry of the training days, nats."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class CrossFit:
     """What policies of the phase earn on training days that they have not seen.
 
     Attributes:
-        estimate: reward a stretch (a session, or a part of a long one) with its 95 % interval,
-            clustered by weeks; None if there are too few weeks to tell.
+        results: reward of each stretch (a session, or a part of a long one), float64 [W].
+        week: its week, by which intervals are clustered, int64 [W].
     """
 
-    estimate: Estimate | None
+    results: NDArray[np.float64]
+    week: NDArray[np.int64]
+
+    @property
+    def estimate(self) -> Estimate:
+        """Reward a stretch with its 95 % interval."""
+        return mean_interval(self.results, self.week, is_serial=True)
 
     @property
     def is_shown(self) -> bool:
-        """Whether the lower bound lies above 0, or nothing can be said."""
-        return self.estimate is None or self.estimate.low > 0
+        """Whether the lower bound lies above 0."""
+        return self.estimate.low > 0
+
+    def gain_over(self, other: "CrossFit") -> Estimate:
+        """Returns reward a stretch less the other's, paired, with its 95 % interval."""
+        return paired_difference(self.results, other.results, self.week, is_serial=True)
 
     def scalars(self) -> dict[str, float]:
         """Returns the estimate under its names in the logs."""
-        if self.estimate is None:
-            return {}
+        estimate = self.estimate
         return {
-            "cross_fit/reward": self.estimate.value,
-            "cross_fit/reward_low": self.estimate.low,
+            "cross_fit/reward": estimate.value,
+            "cross_fit/reward_low": estimate.low,
             "cross_fit/is_shown": float(self.is_shown),
         }
 
@@ -67,7 +76,7 @@ def cross_fit(
     *,
     n_updates: int,
     mirror: Mirror | None,
-) -> CrossFit:
+) -> CrossFit | None:
     """Learns the phase on either half of its weeks and plays each on the other half.
 
     Weeks are those of the calendar, alike on all markets, which share their luck.
@@ -79,11 +88,14 @@ def cross_fit(
         start: any state of the learner; it is copied, its key is used.
         begin: weights that the phase began with; they may know nothing of either half.
         n_updates: updates of each half.
-        mirror: what the policy is kept symmetric to, as the phase does it.
+        mirror: what the policy is kept symmetric to; None: nothing.
+
+    Returns:
+        What they earn; None if there are too few weeks to tell.
     """
     week = (np.asarray(params.tape.day)[stretches.first].astype(np.int64) + MONDAY) // 7
     if len(np.unique(week)) < LEAST_WEEKS:
-        return CrossFit(estimate=None)
+        return None
     results = np.zeros(len(week))
     for half in (0, 1):
         is_own = week % 2 == half
@@ -95,7 +107,7 @@ def cross_fit(
             state, _ = update(state, hyper)
         played, _ = greedy_results(params, stretches, config, state.params)
         results[~is_own] = played[~is_own]
-    return CrossFit(estimate=mean_interval(results, week, is_serial=True))
+    return CrossFit(results=results, week=week)
 
 
 def stay_flat(

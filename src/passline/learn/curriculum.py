@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ from passline.learn.checkpoint import (
     prune_checkpoints,
     save_checkpoint,
 )
-from passline.learn.cross_fit import cross_fit, stay_flat
+from passline.learn.cross_fit import CrossFit, cross_fit, stay_flat
 from passline.learn.full_information import (
     UNSEEN,
     Learner,
@@ -50,6 +50,7 @@ from passline.learn.ppo import (
     next_phase_state,
 )
 from passline.learn.reweigh import FAILURE_RATES, failure_rates, rates_in, start_weights
+from passline.learn.symmetry import is_symmetric
 from passline.sim.jit import sim_jit
 from passline.sim.layout import DoneReason
 from passline.task import env
@@ -99,9 +100,9 @@ class CurriculumConfig:
     """Times a phase is played on the gate slices, its gate included."""
     reweigh: float = 0.0
     """How strongly episodes begin where the agent fails on training months, 0 (not) to 1."""
-    is_symmetric: bool = True
-    """Whether the policy does upside down what it does upright, long and short exchanged; false
-    where rises and falls are to be told apart."""
+    symmetric: Literal["auto", "always", "never"] = "auto"
+    """Whether the policy does upside down what it does upright, long and short exchanged; auto:
+    unless telling the sides apart is shown to earn more on training days not learned from."""
 
     def __post_init__(self) -> None:
         """Refuses values out of range."""
@@ -116,6 +117,9 @@ class CurriculumConfig:
                 raise ConfigError(f"{name} was {value}; it must be at least 1.")
         if self.keep_every < 0:
             raise ConfigError(f"keep_every was {self.keep_every}; it must be at least 0.")
+        known = get_args(get_type_hints(CurriculumConfig)["symmetric"])
+        if self.symmetric not in known:
+            raise ConfigError(f"symmetric was '{self.symmetric}'; allowed: {', '.join(known)}.")
         if not 0 <= self.reweigh <= 1:
             raise ConfigError(f"reweigh was {self.reweigh}; allowed: 0 to 1.")
 
@@ -188,6 +192,14 @@ class _Cursor:
     step: int = 0
     failure_rates: dict[str, float] = field(default_factory=dict)
     """By training month, where episodes are reweighed by them."""
+    is_symmetric: bool = True
+    """Whether gradients are taken of the symmetric part alone."""
+    fit: CrossFit | None = None
+    """What the first phase earns on days not learned from; worked out again where it is missing."""
+
+    @property
+    def mirror(self) -> Mirror | None:
+        return MIRROR if self.is_symmetric else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,10 +219,6 @@ class _Work:
 
     def settings(self, phase: int) -> PPOConfig:
         return phase_settings(self.ppo, self.phases[phase])
-
-    @property
-    def mirror(self) -> Mirror | None:
-        return MIRROR if self.config.is_symmetric else None
 
     @property
     def total_steps(self) -> int:
@@ -318,50 +326,56 @@ def _start_or_resume(work: _Work) -> tuple[_Saved, _Cursor]:
     """Draws a fresh learner, or loads the newest checkpoint into one."""
     found = [] if work.checkpoints is None else list_checkpoints(work.checkpoints)
     if not found:
-        fresh = _fresh(work, 0)
-        return fresh, _Cursor()
+        cursor = _Cursor(is_symmetric=_begins_symmetric(work))
+        return _first(work, cursor.mirror), cursor
     last = max(found, key=lambda info: int(info.meta["step"]))
     meta = last.meta
-    saved = load_checkpoint(last.path, _fresh(work, int(meta["phase_index"])))
+    saved = load_checkpoint(last.path, _fresh(work, int(meta["phase_index"]), None))
     return jax.tree.map(jnp.asarray, saved), _Cursor(
         phase=int(meta["phase_index"]),
         update=int(meta["update"]),
         step=int(meta["step"]),
         failure_rates=rates_in(meta),
+        is_symmetric=bool(meta["is_symmetric"]),
     )
 
 
-def _fresh(work: _Work, phase: int) -> _Saved:
+def _begins_symmetric(work: _Work) -> bool:
+    """Returns whether the policy is to be symmetric, as far as that is known before training."""
+    if work.config.symmetric == "auto" and work.base is not None:
+        return is_symmetric(work.base, MIRROR)
+    return work.config.symmetric != "never"
+
+
+def _fresh(work: _Work, phase: int, mirror: Mirror | None) -> _Saved:
     """Draws a learner with the lanes of a phase."""
     params = phase_params(work.prepared, work.phases[phase], work.split.train)
     settings, key = work.settings(phase), jax.random.key(work.config.seed)
     lanes = _reset()(params, jax.random.fold_in(key, 1), settings.n_lanes)
-    state = init_train_state(
-        settings,
-        lanes,
-        len(OBSERVATION_NAMES),
-        N_ACTIONS,
-        jax.random.fold_in(key, 2),
-        work.mirror,
-    )
+    draws = jax.random.fold_in(key, 2)
+    state = init_train_state(settings, lanes, len(OBSERVATION_NAMES), N_ACTIONS, draws, mirror)
     if work.base is not None:
         state = state._replace(params=_copy(work.base))
     return _Saved(state, _copy(state.params))
 
 
+def _first(work: _Work, mirror: Mirror | None) -> _Saved:
+    """Draws the learner that the first phase begins with."""
+    saved = _fresh(work, 0, mirror)
+    if work.phases[0].learner != "full_information" or work.base is not None:
+        return saved
+    blind = network.without_inputs(saved.state.params, UNSEEN)
+    return _Saved(saved.state._replace(params=blind), _copy(blind))
+
+
 def _enter_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor) -> _Saved:
-    """Carries the weights into a phase that has not begun, with lanes of its own.
+    """Carries the weights into a later phase that has not begun, with lanes of its own.
 
     The greedy policy acts in it as it did in the one before.
     """
-    if cursor.update > 0:
+    if cursor.update > 0 or cursor.phase == 0:
         return saved
     phase = work.phases[cursor.phase]
-    if cursor.phase == 0:
-        if phase.learner != "full_information" or work.base is not None:
-            return saved
-        blind = network.without_inputs(saved.state.params, UNSEEN)
-        return _Saved(saved.state._replace(params=blind), _copy(blind))
     carried = _carried(saved.state.params, work.phases[cursor.phase - 1], phase)
     key = jax.random.fold_in(jax.random.key(work.config.seed), 1000 + cursor.phase)
     lanes = _reset()(params, key, work.settings(cursor.phase).n_lanes)
@@ -384,13 +398,17 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
     if cursor.update == 0:
         cursor.failure_rates = _failure_rates(work, params, saved.state.params, cursor)
     stretches = _stretches(work, params, phase)
+    chosen: dict[str, float] = {}
+    if stretches is not None and cursor.phase == cursor.update == 0 and work.base is None:
+        saved, chosen = _choose_symmetry(work, params, stretches, saved, cursor)
     update = _learner(work, params, stretches, cursor)
     looks = look_updates(n_updates, work.config.evaluations_per_phase)
     state = saved.state
     while cursor.update < n_updates:
         began = time.perf_counter()
         state, metrics = update(state, hyper)
-        scalars = flatten_metrics(metrics, [c.name for c in phase.mix])
+        scalars = flatten_metrics(metrics, [c.name for c in phase.mix]) | chosen
+        chosen = {}
         scalars["time/fps"] = settings.batch_size / (time.perf_counter() - began)
         scalars["rollout/n_lanes"] = settings.n_lanes
         cursor.update += 1
@@ -423,6 +441,47 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
     return _Saved(state, saved.previous)
 
 
+def _choose_symmetry(
+    work: _Work, params: TaskParams, stretches: Stretches, saved: _Saved, cursor: _Cursor
+) -> tuple[_Saved, dict[str, float]]:
+    """Lets the policy tell the sides apart if that is shown to earn more on days not learned from.
+
+    What an edge of one side is worth to a symmetric policy is half of it; what a free one learns by
+    heart costs it more on most markets. So the data must show it.
+    """
+    cursor.fit = _cross_fit(work, params, stretches, cursor)
+    if work.config.symmetric != "auto" or cursor.fit is None:
+        return saved, {}
+    free = _Cursor(is_symmetric=False)
+    free.fit = _cross_fit(work, params, stretches, free)
+    assert free.fit is not None
+    gain = free.fit.gain_over(cursor.fit)
+    if gain.low > 0:
+        cursor.is_symmetric, cursor.fit = False, free.fit
+        saved = _first(work, cursor.mirror)
+    return saved, {
+        "symmetry/free_gain": gain.value,
+        "symmetry/free_gain_low": gain.low,
+        "symmetry/is_symmetric": float(cursor.is_symmetric),
+    }
+
+
+def _cross_fit(
+    work: _Work, params: TaskParams, stretches: Stretches, cursor: _Cursor
+) -> CrossFit | None:
+    """Learns the first phase on either half of its weeks, from the weights that it begins with."""
+    begun = _first(work, cursor.mirror)
+    return cross_fit(
+        params,
+        stretches,
+        work.settings(0),
+        begun.state,
+        begun.previous,
+        n_updates=max(work.budgets[0] // 2, 1),
+        mirror=cursor.mirror,
+    )
+
+
 def _keep_what_holds(
     work: _Work, params: TaskParams, stretches: Stretches, saved: _Saved, cursor: _Cursor
 ) -> tuple[TrainState, dict[str, float]]:
@@ -435,18 +494,11 @@ def _keep_what_holds(
     state = saved.state
     if cursor.phase > 0 or work.base is not None:
         return state, {}
-    settings = work.settings(cursor.phase)
-    found = cross_fit(
-        params,
-        stretches,
-        settings,
-        state,
-        saved.previous,
-        n_updates=max(work.budgets[cursor.phase] // 2, 1),
-        mirror=work.mirror,
-    )
+    found = cursor.fit or _cross_fit(work, params, stretches, cursor)
+    if found is None:
+        return state, {}
     if not found.is_shown and not work.forced:
-        flat = stay_flat(params, stretches, settings, state.params)
+        flat = stay_flat(params, stretches, work.settings(cursor.phase), state.params)
         state = state._replace(params=flat)
     return state, found.scalars()
 
@@ -521,8 +573,8 @@ def _learner(
 ) -> Learner:
     """Returns the update that the phase learns by."""
     if stretches is not None:
-        return make_exact_update(params, stretches, work.settings(cursor.phase), work.mirror)
-    update = update_of(work.settings(cursor.phase), work.mirror)
+        return make_exact_update(params, stretches, work.settings(cursor.phase), cursor.mirror)
+    update = update_of(work.settings(cursor.phase), cursor.mirror)
     phase, train = work.phases[cursor.phase], work.split.train
     weights = start_weights(work.prepared, train, cursor.failure_rates, work.config.reweigh)
     if weights is not None:
@@ -601,6 +653,7 @@ def _save(work: _Work, saved: _Saved, cursor: _Cursor, score: float | None) -> N
         "phase_index": cursor.phase,
         "update": cursor.update,
         "step": cursor.step,
+        "is_symmetric": cursor.is_symmetric,
         "observation": list(OBSERVATION_NAMES),
         "actions": list(ACTION_NAMES),
     }

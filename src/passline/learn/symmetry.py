@@ -19,7 +19,7 @@ from passline.learn.network import Params
 from passline.learn.settings import require
 from passline.task.mirror import Mirror
 
-__all__ = ["mirrored", "symmetric_part", "tied"]
+__all__ = ["is_symmetric", "mirrored", "symmetric_part", "tied"]
 
 
 def mirrored(params: Params, mirror: Mirror) -> Params:
@@ -47,6 +47,14 @@ def mirrored(params: Params, mirror: Mirror) -> Params:
     return found
 
 
+def is_symmetric(params: Params, mirror: Mirror) -> bool:
+    """Returns whether a policy is its own mirror, to the bit."""
+    if any(len(b) % 2 for b in _hidden_biases(params)):
+        return False
+    same = jax.tree.map(lambda p, m: bool(jnp.all(p == m)), params, mirrored(params, mirror))
+    return all(jax.tree.leaves(same))
+
+
 def symmetric_part(grads: Params, mirror: Mirror) -> Params:
     """Returns the part of a gradient that keeps a symmetric policy symmetric.
 
@@ -61,9 +69,13 @@ def tied(params: Params, mirror: Mirror) -> Params:
     Raises:
         ConfigError: an odd number of hidden units, which do not come in pairs.
     """
-    widths = [len(b) for name, b in params["actor"].items() if name[0] == "b"][:-1]
-    odd = [width for width in widths if width % 2]
-    require(not odd, "hidden", tuple(widths), "even widths, or curriculum.is_symmetric = false")
+    widths = tuple(len(b) for b in _hidden_biases(params))
+    require(
+        not any(width % 2 for width in widths),
+        "hidden",
+        widths,
+        "even widths, or --symmetric never",
+    )
     found: Params = _tied(params, mirror)
     return found
 
@@ -72,6 +84,12 @@ def tied(params: Params, mirror: Mirror) -> Params:
 def _tied(params: Params, mirror: Mirror) -> Params:
     scale = np.float32(math.sqrt(0.5))
     return jax.tree.map(lambda p, m: scale * (p + m), params, mirrored(params, mirror))
+
+
+def _hidden_biases(params: Params) -> list[jax.Array]:
+    """Returns the biases of the actor's hidden layers, in order."""
+    actor = params["actor"]
+    return [actor[f"b{i}"] for i in range(len(actor) // 2 - 1)]
 
 
 def _halves(x: jax.Array, axis: int = -1) -> jax.Array:
