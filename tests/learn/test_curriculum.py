@@ -9,7 +9,6 @@ import safetensors.numpy
 
 from driving import same_bits
 from passline.errors import CheckpointError, ConfigError
-from passline.evaluate.stats import mean_interval
 from passline.learn import curriculum
 from passline.learn.checkpoint import list_checkpoints
 from passline.learn.cross_fit import CrossFit
@@ -208,8 +207,8 @@ def test_entries_that_hold_on_no_other_day_end_flat_unless_forced(
     forced, prepared, phases, cut, tmp_path, monkeypatch
 ) -> None:
     """Whatever was found is told; only a forced training keeps entries that do not earn."""
-    lost = mean_interval(np.array([-1.0, 0.5, -2.0, 0.2]), np.arange(4))
-    monkeypatch.setattr(curriculum, "cross_fit", lambda *a, **k: CrossFit(estimate=lost))
+    lost = CrossFit(results=np.array([-1.0, 0.5, -2.0, 0.2]), week=np.arange(4))
+    monkeypatch.setattr(curriculum, "cross_fit", lambda *a, **k: lost)
     recorder = Recorder()
     trained = train(
         prepared, phases, cut, tmp_path, monkeypatch, recorder, forced=forced, n_phases=1

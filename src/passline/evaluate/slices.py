@@ -26,6 +26,7 @@ from passline.sim.layout import BarFlag
 from passline.task.prepare import Prepared
 
 __all__ = [
+    "Ranges",
     "Slice",
     "SliceConfig",
     "Split",
