@@ -336,7 +336,7 @@ def _start_or_resume(work: _Work) -> tuple[_Saved, _Cursor]:
         update=int(meta["update"]),
         step=int(meta["step"]),
         failure_rates=rates_in(meta),
-        is_symmetric=bool(meta["is_symmetric"]),
+        is_symmetric=bool(meta.get("is_symmetric", False)),  # older ones had no such choice
     )
 
 
