@@ -87,15 +87,10 @@ def test_accounts_played_upside_down_see_and_come_to_the_mirror_of_the_same(
     bars = rng.integers(*cut.train[0], N_LANES).astype(np.int32)
     draws = rng.random((N_STEPS, N_LANES), np.float32)
 
-    def advance(params: Any, sim: Any, action: Any) -> Any:
-        obs, mask = env.observe(params, env.begin(params, sim, sim.bar))
-        after, _, _ = env.act_on(params, sim, action, mask)
-        return after, obs, mask
-
     worlds = [phase_params(p, phases["account"], cut.train) for p in (prepared, upside_down)]
     sims = [sim_jit(begun)(params, jnp.asarray(bars)).sim for params in worlds]
     look = sim_jit(lambda params, sim: env.observe(params, env.begin(params, sim, sim.bar)))
-    act = sim_jit(advance)
+    act = sim_jit(lambda params, sim, action, legal: env.act_on(params, sim, action, legal)[0])
     n_open = 0
     for step in range(N_STEPS):
         (tape, legal), (flipped, other) = (
@@ -106,8 +101,10 @@ def test_accounts_played_upside_down_see_and_come_to_the_mirror_of_the_same(
         place = np.floor(draws[step] * legal.sum(axis=1)).astype(int)
         action = np.argmax(np.cumsum(legal, axis=1) > place[:, None], axis=1).astype(np.int32)
         sims = [
-            act(p, s, jnp.asarray(a))[0]
-            for p, s, a in zip(worlds, sims, (action, ACTION[action]), strict=True)
+            act(p, s, jnp.asarray(a), jnp.asarray(m))
+            for p, s, a, m in zip(
+                worlds, sims, (action, ACTION[action]), (legal, other), strict=True
+            )
         ]
         n_open += int(np.sum(np.asarray(sims[0].qty) != 0))
     assert n_open > 0.2 * N_LANES * N_STEPS
