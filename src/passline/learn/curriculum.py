@@ -449,15 +449,14 @@ def _choose_symmetry(
     What an edge of one side is worth to a symmetric policy is half of it; what a free one learns by
     heart costs it more on most markets. So the data must show it.
     """
-    cursor.fit = _cross_fit(work, params, stretches, cursor)
+    cursor.fit = _cross_fit(work, params, stretches, cursor.mirror)
     if work.config.symmetric != "auto" or cursor.fit is None:
         return saved, {}
-    free = _Cursor(is_symmetric=False)
-    free.fit = _cross_fit(work, params, stretches, free)
-    assert free.fit is not None
-    gain = free.fit.gain_over(cursor.fit)
+    free = _cross_fit(work, params, stretches, None)
+    assert free is not None
+    gain = free.gain_over(cursor.fit)
     if gain.low > 0:
-        cursor.is_symmetric, cursor.fit = False, free.fit
+        cursor.is_symmetric, cursor.fit = False, free
         saved = _first(work, cursor.mirror)
     return saved, {
         "symmetry/free_gain": gain.value,
@@ -467,10 +466,10 @@ def _choose_symmetry(
 
 
 def _cross_fit(
-    work: _Work, params: TaskParams, stretches: Stretches, cursor: _Cursor
+    work: _Work, params: TaskParams, stretches: Stretches, mirror: Mirror | None
 ) -> CrossFit | None:
     """Learns the first phase on either half of its weeks, from the weights that it begins with."""
-    begun = _first(work, cursor.mirror)
+    begun = _first(work, mirror)
     return cross_fit(
         params,
         stretches,
@@ -478,7 +477,7 @@ def _cross_fit(
         begun.state,
         begun.previous,
         n_updates=max(work.budgets[0] // 2, 1),
-        mirror=cursor.mirror,
+        mirror=mirror,
     )
 
 
@@ -494,7 +493,7 @@ def _keep_what_holds(
     state = saved.state
     if cursor.phase > 0 or work.base is not None:
         return state, {}
-    found = cursor.fit or _cross_fit(work, params, stretches, cursor)
+    found = cursor.fit or _cross_fit(work, params, stretches, cursor.mirror)
     if found is None:
         return state, {}
     if not found.is_shown and not work.forced:
