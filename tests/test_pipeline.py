@@ -46,7 +46,7 @@ extends = "apex-intraday-50k"
 time_limit_days = 5
 """
 SETTINGS: dict[str, Any] = {
-    "market": {"start_date": "2020-01-02", "end_date": "2020-08-10"},
+    "market": {"strength": 0.0, "start_date": "2020-01-02", "end_date": "2020-08-10"},
     "slices": {"test_days": 40, "gate_days": 30, "final_days": 35, "n_episodes": 12},
     "ppo": {"n_lanes": 32, "rollout_steps": 16, "minibatch_size": 128, "hidden": [16, 16]},
     "curriculum": {
@@ -109,8 +109,8 @@ def test_a_run_explains_itself(finished):
     assert manifest["rulebook"]["automation"]["policy"] == "forbidden"
     assert manifest["packages"]["jax"]
     assert manifest["hardware"]["jax_backend"]
-    phases = ["entry", "manage", "account"]
-    assert [gate["phase"] for gate in manifest["progress"]["gates"]] == [*phases[:2], *phases[1:]]
+    phases = ["entry", "exit", "manage", "account"]
+    assert [gate["phase"] for gate in manifest["progress"]["gates"]] == [*phases[:3], *phases[2:]]
     best = manifest["progress"]["best"]
     assert [item["phase"] for item in best] == phases
     kept = {
@@ -130,7 +130,7 @@ def test_an_untrained_agent_is_no_edge_and_the_forced_gate_is_marked(finished):
 def test_every_evaluation_is_kept_with_slice_start_and_reason(finished):
     outcome, _, _ = finished
     table = load_evaluations(outcome.run.path / "evaluations.npz")
-    assert set(table.phase) == {"entry", "manage", "account"}
+    assert set(table.phase) == {"entry", "exit", "manage", "account"}
     tested = table.where(phase="account", path="worst")
     tested = tested.select(np.char.startswith(tested.slice, "test-SYN-"))
     assert set(tested.policy) == {
@@ -246,7 +246,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(settings, finished, tmp_path)
     assert weights(again.run) == weights(whole.run)
     assert again.run.manifest["config_fingerprint"] == whole.run.manifest["config_fingerprint"]
     progress = open_run(again.run.path).manifest["progress"]
-    assert {gate["phase"] for gate in progress["gates"]} == {"entry", "manage", "account"}
+    assert {gate["phase"] for gate in progress["gates"]} == {"entry", "exit", "manage", "account"}
     assert progress["forced"] is True
     lines = (again.run.path / "scalars.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines]

@@ -111,7 +111,7 @@ def test_what_cannot_be_played_is_refused(quiet) -> None:
         make_task(quiet, BOOK)
     with pytest.raises(ConfigError, match=r"part was 'tests'; allowed: train, gate, test, whole"):
         make_task(quiet, BOOK, part="tests")
-    with pytest.raises(ConfigError, match=r"no phase 'enter'\. Phases: entry, manage, account"):
+    with pytest.raises(ConfigError, match=r"no phase 'enter'\. Phases: entry, exit, manage, "):
         make_task(quiet, BOOK, "enter")
     with pytest.raises(ConfigError, match=r"ES: fewer than 3 bars .* from 2025-01-01 to before"):
         make_task(quiet, BOOK, part="whole", first_date=date(2025, 1, 1))

@@ -297,7 +297,7 @@ def test_every_phase_has_its_id_for_one_account_and_for_many(monkeypatch, task) 
         assert many.observation_space.shape == (N_LANES, *many.single_observation_space.shape)
     expected = [
         (book, phase)
-        for phase in ("entry", "manage", "account")
+        for phase in ("entry", "exit", "manage", "account")
         for book in ("apex-intraday-50k", "topstep-combine-50k")
     ]
     assert asked == expected

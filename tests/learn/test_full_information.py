@@ -123,11 +123,11 @@ def test_a_phase_whose_outcomes_depend_on_the_account_is_refused(phases) -> None
     entry = phases["entry"]
     with_floor = {rule: value for rule, value in entry.rules.items() if rule != "floor"}
     for change in (
-        {"actions": ("hold", "long", "short", "close")},
+        {"actions": ("hold", "long", "short", "breakeven")},
         {"reward": {"trip_r": 1.0, "breach": 1.0}},
         {"rules": with_floor},
     ):
-        with pytest.raises(ConfigError, match="whose outcome the bar alone decides"):
+        with pytest.raises(ConfigError, match="outcomes that the bars alone decide"):
             replace(entry, **change)
     with pytest.raises(ConfigError, match="learner"):
         replace(entry, learner="guess")

@@ -30,8 +30,8 @@ def load_text(tmp_path: Path, text: str) -> tuple[Phase, ...]:
     return load_phases(file)
 
 
-def test_the_built_in_curriculum_is_entry_manage_account() -> None:
-    assert [phase.name for phase in load_phases()] == ["entry", "manage", "account"]
+def test_the_built_in_curriculum_is_entry_exit_manage_account() -> None:
+    assert [phase.name for phase in load_phases()] == ["entry", "exit", "manage", "account"]
 
 
 @pytest.mark.parametrize(
@@ -112,6 +112,7 @@ def test_phases_allow_what_their_rows_name(phases: dict[str, Phase]) -> None:
         for name, phase in phases.items()
     }
     assert by_phase["entry"] == ["hold", "long_1", "short_1"]
+    assert by_phase["exit"] == ["hold", "close", "long_1", "short_1"]
     managing = ["hold", "close", "breakeven", "trail_on", "trail_off"]
     assert by_phase["manage"] == [*managing, "long_1", "short_1"]
     assert by_phase["account"] == list(ACTION_NAMES)
@@ -151,10 +152,11 @@ def test_weights_are_those_of_the_row(phases: dict[str, Phase]) -> None:
     weights = {name: tuple(map(float, reward_weights(p))) for name, p in phases.items()}
     assert weights == {
         "entry": (0.0, 1.0, 0.0, 0.0, 0.0),
+        "exit": (0.0, 1.0, 0.0, 0.0, 0.0),
         "manage": (0.0, 1.0, 0.0, 20.0, 0.0),
         "account": (0.0, 0.0, 0.0, 0.0, 10.0),
     }
 
 
 def test_steps_are_shared_out(phases: dict[str, Phase]) -> None:
-    assert budget_steps(tuple(phases.values()), 1_000) == [450, 200, 350]
+    assert budget_steps(tuple(phases.values()), 1_225) == [450, 225, 200, 350]

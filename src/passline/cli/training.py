@@ -67,7 +67,7 @@ DEMO = {
     "slices.n_episodes": 256,
     "curriculum.n_gate_episodes": 256,
     "curriculum.evaluations_per_phase": 3,
-    "curriculum.total_steps": 9_000_000,
+    "curriculum.total_steps": 11_000_000,
     "rulebook": "apex-intraday-50k",
 }
 """The demo's settings: six years of the built-in market, the last two held out."""

@@ -17,6 +17,7 @@ __all__ = ["ENV_IDS", "register_ids", "task_for"]
 
 ENV_IDS = {
     "passline/Entry-v0": "entry",
+    "passline/Exit-v0": "exit",
     "passline/Manage-v0": "manage",
     "passline/Evaluation-v0": "account",
 }

@@ -30,6 +30,7 @@ from passline.learn.checkpoint import (
     save_checkpoint,
 )
 from passline.learn.cross_fit import CrossFit, cross_fit, stay_flat
+from passline.learn.exits import find_positions, make_exit_update
 from passline.learn.full_information import (
     UNSEEN,
     Learner,
@@ -362,7 +363,7 @@ def _fresh(work: _Work, phase: int, mirror: Mirror | None) -> _Saved:
 def _first(work: _Work, mirror: Mirror | None) -> _Saved:
     """Draws the learner that the first phase begins with."""
     saved = _fresh(work, 0, mirror)
-    if work.phases[0].learner != "full_information" or work.base is not None:
+    if not work.phases[0].learns_entries or work.base is not None:
         return saved
     blind = network.without_inputs(saved.state.params, UNSEEN)
     return _Saved(saved.state._replace(params=blind), _copy(blind))
@@ -399,9 +400,10 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
         cursor.failure_rates = _failure_rates(work, params, saved.state.params, cursor)
     stretches = _stretches(work, params, phase)
     chosen: dict[str, float] = {}
-    if stretches is not None and cursor.phase == cursor.update == 0 and work.base is None:
+    is_first = cursor.phase == cursor.update == 0 and work.base is None
+    if stretches is not None and phase.learns_entries and is_first:
         saved, chosen = _choose_symmetry(work, params, stretches, saved, cursor)
-    update = _learner(work, params, stretches, cursor)
+    update = _learner(work, params, stretches, saved.previous, cursor)
     looks = look_updates(n_updates, work.config.evaluations_per_phase)
     state = saved.state
     while cursor.update < n_updates:
@@ -415,7 +417,7 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
         cursor.step += settings.batch_size
         if cursor.update == n_updates:
             now = _Saved(state, saved.previous)
-            if stretches is not None:
+            if stretches is not None and phase.learns_entries:
                 state, found = _keep_what_holds(work, params, stretches, now, cursor)
             else:
                 state, found = _keep_what_gains(work, now, cursor)
@@ -433,8 +435,9 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
         score = None
         if cursor.update in looks:
             score = _look(work, params, state.params, cursor)
-            cursor.failure_rates = _failure_rates(work, params, state.params, cursor)
-            update = _learner(work, params, stretches, cursor)
+            if phase.learner == "ppo":
+                cursor.failure_rates = _failure_rates(work, params, state.params, cursor)
+                update = _learner(work, params, None, saved.previous, cursor)
         is_due = cursor.update % work.config.checkpoint_every == 0 or cursor.update == n_updates
         if is_due or score is not None:
             _save(work, _Saved(state, saved.previous), cursor, score)
@@ -568,13 +571,21 @@ def _stretches(work: _Work, params: TaskParams, phase: Phase) -> Stretches | Non
 
 
 def _learner(
-    work: _Work, params: TaskParams, stretches: Stretches | None, cursor: _Cursor
+    work: _Work,
+    params: TaskParams,
+    stretches: Stretches | None,
+    begun: network.Params,
+    cursor: _Cursor,
 ) -> Learner:
-    """Returns the update that the phase learns by."""
+    """Returns the update that the phase, begun with these weights, learns by."""
+    phase, settings = work.phases[cursor.phase], work.settings(cursor.phase)
+    if stretches is not None and phase.learns_exits:
+        known = find_positions(params, stretches, settings, begun)
+        return make_exit_update(params, known, settings, begun, cursor.mirror)
     if stretches is not None:
-        return make_exact_update(params, stretches, work.settings(cursor.phase), cursor.mirror)
-    update = update_of(work.settings(cursor.phase), cursor.mirror)
-    phase, train = work.phases[cursor.phase], work.split.train
+        return make_exact_update(params, stretches, settings, cursor.mirror)
+    update = update_of(settings, cursor.mirror)
+    train = work.split.train
     weights = start_weights(work.prepared, train, cursor.failure_rates, work.config.reweigh)
     if weights is not None:
         params = phase_params(work.prepared, phase, train, weights)

@@ -23,11 +23,11 @@ from passline.learn.rollout import Metrics, TrainState, Tree
 from passline.learn.settings import Hyper, PPOConfig, scheduled
 from passline.learn.symmetry import symmetric_part
 from passline.sim.jit import sim_jit
-from passline.sim.layout import AnyArray, BarFlag
+from passline.sim.layout import AnyArray, BarFlag, OrderKind
 from passline.sim.step import start
 from passline.task import env
 from passline.task.account import ACCOUNT_FEATURES, BAR_FEATURES
-from passline.task.actions import N_ACTIONS
+from passline.task.actions import KINDS, N_ACTIONS
 from passline.task.env import TaskParams
 from passline.task.mirror import Mirror
 from passline.task.outcomes import Outcomes, entry_outcomes
@@ -40,13 +40,16 @@ __all__ = [
     "Stretches",
     "backward_values",
     "cut_stretches",
+    "flat_values",
     "greedy_results",
     "make_exact_update",
+    "paid",
 ]
 
 MAX_BARS = 1536
 """Longest stretch; a longer session is cut, and what lies beyond the cut counts as nothing."""
 HOLD = 0
+_ENTRIES = (OrderKind.LONG, OrderKind.SHORT)
 UNSEEN = tuple(
     OBSERVATION_NAMES.index(name) for name in ACCOUNT_FEATURES if name not in BAR_FEATURES
 )
@@ -156,7 +159,8 @@ def cut_stretches(
     """Lays the sessions of the training range out and simulates all their entries.
 
     Args:
-        params: constants of a phase that leaves positions to their brackets.
+        params: constants of a phase in which nothing but brackets, flat-by and the agent's own
+            order closes a position.
         segments: half-open bar ranges that may be trained on.
         config: the learner's settings; a stretch is no longer than a batch.
     """
@@ -169,7 +173,8 @@ def cut_stretches(
         pieces = [np.arange(a, b, longest) for a, b in pairwise(edges)]
         first.append((begin + np.r_[np.concatenate(pieces), stop - begin]).astype(np.int32))
     n_bars = np.concatenate([np.diff(bars) for bars in first])
-    entries = np.flatnonzero(np.asarray(params.allowed))[1:].astype(np.int32)
+    allowed = np.flatnonzero(np.asarray(params.allowed))
+    entries = np.array([row for row in allowed if KINDS[row] in _ENTRIES], np.int32)
     inside = np.concatenate([np.arange(*segment, dtype=np.int32) for segment in segments])
     open_bars = inside[(flags[inside] & BarFlag.CAN_ENTER) != 0]
     return Stretches(
@@ -237,6 +242,45 @@ def greedy_results(
     return results, lead
 
 
+def flat_values(
+    params: TaskParams, stretches: Stretches, config: PPOConfig, weights: network.Params
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Computes what being flat is worth at each bar under a policy that leaves positions alone.
+
+    Args:
+        params: constants of the phase.
+        stretches: where it plays, with the outcomes of all entries.
+        config: the learner's settings, its discount among them.
+        weights: the policy, which draws its actions.
+
+    Returns:
+        (values of B bars and of the end of the tape [B + 1], 0 outside of the stretches;
+        log-probabilities of holding and of each entry [B, 1 + E], MASKED_LOGIT outside).
+    """
+    n_steps, n_lanes = _shape(stretches, config)
+    compiled = _compiled(config, n_steps, n_lanes, None)
+    device: Stretches = jax.tree.map(jnp.asarray, stretches)
+    n_known, n_bars = len(stretches.first), stretches.outcomes.net_r.shape[1]
+    values = np.zeros(n_bars + 1, np.float32)
+    log_probs = np.full((n_bars, 1 + len(stretches.entries)), network.MASKED_LOGIT, np.float32)
+    for begin in range(0, n_known, n_lanes):
+        chosen = np.minimum(np.arange(begin, begin + n_lanes), n_known - 1)
+        drawn = compiled.look_up(params, device, jnp.asarray(chosen))
+        found = compiled.value(weights, drawn, device.entries, config.gamma)
+        worth, likely = (np.asarray(x) for x in found)
+        for lane, row in enumerate(chosen):
+            first, n = int(stretches.first[row]), int(stretches.n_bars[row])
+            values[first : first + n] = worth[:n, lane]
+            log_probs[first : first + n] = likely[:n, lane]
+    return values, log_probs
+
+
+def paid(params: TaskParams, net_r: Array) -> Array:
+    """Returns what the phase pays for round trips of these results in units of risk."""
+    utility = trip_utility(params.bracket, net_r)
+    return params.weights.trip_r * net_r + params.weights.trip_utility * utility
+
+
 def _shape(stretches: Stretches, config: PPOConfig) -> tuple[int, int]:
     """Returns how many bars and stretches are looked at together."""
     unit = config.n_minibatches
@@ -254,6 +298,7 @@ class _Compiled(NamedTuple):
     look_up: Callable[[TaskParams, Stretches, Array], Drawn]
     learn: Callable[[TrainState, Drawn, Array, Hyper], _Learned]
     play: Callable[[network.Params, Drawn, Array], tuple[Array, Array]]
+    value: Callable[[network.Params, Drawn, Array, float], tuple[Array, Array]]
 
 
 @lru_cache(maxsize=8)
@@ -273,6 +318,7 @@ def _compiled(config: PPOConfig, n_steps: int, n_lanes: int, mirror: Mirror | No
         look_up=sim_jit(look_up, is_fused=True),
         learn=jax.jit(learn, donate_argnums=(0,)),
         play=jax.jit(_play_greedy),
+        value=jax.jit(_worth),
     )
 
 
@@ -289,8 +335,7 @@ def _look_up(params: TaskParams, on: Stretches, chosen: Array, n_steps: int) -> 
     return Drawn(
         obs=obs.reshape(n_steps, n_lanes, -1),
         mask_bits=network.pack_mask(mask).reshape(n_steps, n_lanes),
-        reward=params.weights.trip_r * net_r
-        + params.weights.trip_utility * trip_utility(params.bracket, net_r),
+        reward=paid(params, net_r),
         n_ahead=jnp.moveaxis(on.outcomes.exit_bar[:, bars], 0, 2) - bars[:, :, None],
         is_real=is_real,
     )
@@ -321,6 +366,15 @@ def _play_greedy(params: network.Params, drawn: Drawn, entries: Array) -> tuple[
     values, _ = backward_values(probs, drawn.reward, drawn.n_ahead, 1.0)
     lead = jnp.max(log_probs[:, :, 1:], axis=2) - log_probs[:, :, HOLD]
     return values[0], jnp.max(lead, initial=-jnp.inf, where=drawn.is_real)
+
+
+def _worth(
+    params: network.Params, drawn: Drawn, entries: Array, gamma: float
+) -> tuple[Array, Array]:
+    """Returns the value of being flat under the policy [T, N], and its log-probabilities."""
+    log_probs = _all_log_probs(params, drawn, entries)
+    probs = jnp.exp(log_probs) * drawn.is_real[:, :, None]
+    return backward_values(probs, drawn.reward, drawn.n_ahead, gamma)[0], log_probs
 
 
 def _learn(

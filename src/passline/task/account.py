@@ -12,7 +12,13 @@ from jax import Array
 from passline.sim.layout import NEVER, NO_PRICE, BarFlag, LimitKind, Markets, Rules, State
 from passline.task.actions import Bracket, distances, sizes
 
-__all__ = ["ACCOUNT_FEATURES", "BAR_FEATURES", "BarFacts", "account_features"]
+__all__ = [
+    "ACCOUNT_FEATURES",
+    "BAR_FEATURES",
+    "POSITION_FEATURES",
+    "BarFacts",
+    "account_features",
+]
 
 ACCOUNT_FEATURES = (
     "side",
@@ -45,6 +51,20 @@ ACCOUNT_FEATURES = (
 """Names of the account features, in the order of the observation."""
 BAR_FEATURES = frozenset({"hours_to_flat", "flat_soon", "can_enter", "cost_r"})
 """Those of them that are the same for all accounts at a bar's close."""
+POSITION_FEATURES = frozenset(
+    {
+        "side",
+        "is_flat",
+        "open_r",
+        "to_stop_atr",
+        "to_target_atr",
+        "stop_secures",
+        "hours_in_position",
+        "worst_open_r",
+        "best_open_r",
+    }
+)
+"""Those that tell of a position in its own units, whatever account holds it."""
 
 DAYS_SCALE = 30.0
 

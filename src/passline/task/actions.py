@@ -18,6 +18,7 @@ from passline.sim.orders import can_break_even, can_enter
 
 __all__ = [
     "ACTION_NAMES",
+    "CLOSE",
     "KINDS",
     "N_ACTIONS",
     "N_SIZES",

@@ -42,8 +42,9 @@ RELAXABLE = {
     "late_flat": ("record", "fail"),
 }
 LEARNERS = ("ppo", "full_information")
-"""ppo: from rollouts. full_information: from the exact outcome of every entry at every bar, for
-phases in which nothing but the bracket and flat-by closes a position."""
+"""ppo: from rollouts. full_information: from the exact outcome of every entry at every bar, or,
+where the phase allows `close`, of closing at every bar of a position; for phases in which nothing
+but that, the bracket and flat-by closes one."""
 FAR_BELOW = 2**30
 """An allowance that no account uses up, mills."""
 
@@ -107,6 +108,16 @@ class Phase:
     learning_rate: tuple[float, float] | None = None
     lane_share: float = 1.0
 
+    @property
+    def learns_entries(self) -> bool:
+        """Whether it is learned from the exact outcome of every entry."""
+        return self.learner == "full_information" and "close" not in self.actions
+
+    @property
+    def learns_exits(self) -> bool:
+        """Whether it is learned from the exact outcome of closing at every bar of a position."""
+        return self.learner == "full_information" and "close" in self.actions
+
     def __post_init__(self) -> None:
         """Refuses names that do not exist, each with what is allowed."""
         kinds = {kind.name.lower() for kind in OrderKind}
@@ -145,14 +156,14 @@ class Phase:
 
 def _require_known_outcomes(phase: Phase) -> None:
     """Refuses a phase in which what an entry comes to depends on more than its bar."""
-    has_other = set(phase.actions) - {"hold", "long", "short"}
+    has_other = set(phase.actions) - {"hold", "close", "long", "short"}
     paid = {name for name, weight in phase.reward.items() if weight}
     is_paid_otherwise = not paid or bool(paid - {"trip_r", "trip_utility"})
     kept = [rule for rule in ("floor", "target", "daily_limit") if phase.rules.get(rule) != "off"]
     if has_other or is_paid_otherwise or kept:
         raise ConfigError(
-            "learner 'full_information' needs entries whose outcome the bar alone decides: actions "
-            "hold, long and short, reward trip_r or trip_utility, floor, target and daily_limit "
+            "learner 'full_information' needs outcomes that the bars alone decide: actions hold, "
+            "close, long and short, reward trip_r or trip_utility, floor, target and daily_limit "
             f"off. Found actions {list(phase.actions)}, reward {dict(phase.reward)}, in force "
             f'{kept}. Change them, or take learner = "ppo".'
         )
@@ -259,4 +270,4 @@ def phase_rules(rules: Rules, phase: Phase) -> Rules:
 def budget_steps(phases: Sequence[Phase], total_steps: int) -> list[int]:
     """Splits a number of training steps over the phases by their shares."""
     shares = np.array([p.budget_share for p in phases], np.float64)
-    return [int(s) for s in total_steps * shares / shares.sum()]
+    return [round(s) for s in total_steps * shares / shares.sum()]
