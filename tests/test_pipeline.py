@@ -86,7 +86,7 @@ def settings(tmp_path_factory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def finished(settings, tmp_path_factory) -> Any:
-    """A forced run through all three phases: (outcome, screen, root)."""
+    """A forced run through all phases: (outcome, screen, root)."""
     root = tmp_path_factory.mktemp("runs")
     screen = Quiet()
     job = pipeline.start_job(from_plain(settings, "test"), root=root, name="tiny")

@@ -72,11 +72,22 @@ def test_a_critic_that_no_advantage_rests_on_is_not_told() -> None:
 
 def test_a_frozen_policy_is_told_unless_the_learning_rate_is_zero() -> None:
     still = np.r_[np.full(N - 10, 1e-3), np.full(10, 2e-6)]
-    told = frozen(history(train__approx_kl=still))
+    steady = np.full(N, 3e-4)
+    told = frozen(history(train__approx_kl=still, train__learning_rate=steady))
     assert told is not None
-    assert "KL of an update is 2e-06" in told
+    assert "KL of an update is 2e-06 (below 1e-05)" in told
     assert frozen(history(train__approx_kl=still, train__learning_rate=np.zeros(N))) is None
     assert frozen(history(train__approx_kl=np.full(N, 2e-5))) is None
+
+
+@pytest.mark.parametrize(("end", "below"), [(3e-4, 1e-5), (6e-5, 4e-7), (3e-5, 1e-7), (3e-7, 1e-7)])
+def test_a_step_size_that_runs_down_as_planned_freezes_nothing(end: float, below: float) -> None:
+    """KL falls with the square of the step size; down to a tenth of the highest, not further."""
+    rate = np.r_[np.full(N - 10, 3e-4), np.full(10, end)]
+    for kl, is_frozen in ((below * 1.1, False), (below * 0.9, True)):
+        still = np.r_[np.full(N - 10, 1e-3), np.full(10, kl)]
+        told = frozen(history(train__approx_kl=still, train__learning_rate=rate))
+        assert (told is not None) == is_frozen, told
 
 
 def test_flat_collapse_by_costs_names_the_cost_of_a_round_trip() -> None:

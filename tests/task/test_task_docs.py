@@ -62,12 +62,12 @@ def test_every_action_stands_in_its_order() -> None:
 
 def test_every_reward_term_and_gate_is_explained() -> None:
     assert names(section(TASK, "What it is paid for")) == list(REWARD_TERMS)
-    assert set(names(section(TASK, "The three phases"))) == set(GATE_MEASURES)
+    assert set(names(section(TASK, "The phases"))) == set(GATE_MEASURES)
 
 
 @pytest.mark.parametrize("index", range(len(PHASES)))
 def test_the_phases_are_those_of_the_file(index: int) -> None:
-    phase, table = PHASES[index], rows(section(TASK, "The three phases"))
+    phase, table = PHASES[index], rows(section(TASK, "The phases"))
     column = {name: cells[index] for name, cells in table.items() if len(cells) == len(PHASES)}
     assert column[""] == f"`{phase.name}`"
     terms = [f"`{name}` · {weight:g}" for name, weight in phase.reward.items()]

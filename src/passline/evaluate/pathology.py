@@ -26,6 +26,7 @@ __all__ = [
     "entropy_collapse",
     "flat_collapse",
     "frozen",
+    "frozen_below",
     "gain_words",
     "undone",
     "value_not_learning",
@@ -37,6 +38,8 @@ KEPT_SCALAR = "phase_gain/is_kept"
 """Logged by the last update of a phase whose policy was set against the one that it began with."""
 FROZEN_KL = 1e-5
 """KL divergence of an update below which the policy does not change."""
+LEAST_RATE = 0.1
+"""Share of a phase's highest step size down to which smaller steps are expected to move less."""
 LOW_ENTROPY = 0.01
 """Mean entropy (nats) below which a policy hardly explores."""
 LOW_EXPLAINED = 0.1
@@ -132,7 +135,8 @@ def frozen(history: History) -> str | None:
     """
     kl = _recent(history, "train/approx_kl")
     rate = _recent(history, "train/learning_rate")
-    if len(kl) < MIN_UPDATES or not np.median(np.abs(kl)) < FROZEN_KL:
+    below = frozen_below(rate, _finite(history, "train/learning_rate"))
+    if len(kl) < MIN_UPDATES or not np.median(np.abs(kl)) < below:
         return None
     if len(rate) and not np.median(rate) > 0:
         return None
@@ -140,8 +144,23 @@ def frozen(history: History) -> str | None:
     told = f", gradient norm {np.median(norm):.2g}" if len(norm) else ""
     return (
         f"the policy is frozen: KL of an update is {np.median(np.abs(kl)):.1g} (below "
-        f"{FROZEN_KL:g}){told}. More steps will not change it."
+        f"{below:.1g}){told}. More steps will not change it."
     )
+
+
+def frozen_below(recent: NDArray[np.floating], all_rates: NDArray[np.floating]) -> float:
+    """Returns the KL of an update below which a policy is frozen.
+
+    It falls with the square of the step size, as the KL of a step does, so that a schedule which
+    runs down as planned is no pathology; not below a tenth of the highest step size.
+
+    Args:
+        recent: step sizes of the updates that are judged; none: not known.
+        all_rates: those of the whole phase.
+    """
+    if not len(recent) or not np.max(all_rates) > 0:
+        return FROZEN_KL
+    return FROZEN_KL * max(float(np.median(recent) / np.max(all_rates)), LEAST_RATE) ** 2
 
 
 def flat_collapse(history: History) -> str | None:

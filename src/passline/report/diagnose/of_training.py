@@ -9,6 +9,7 @@ from passline.evaluate.pathology import (
     LOW_ENTROPY,
     LOW_EXPLAINED,
     MIN_UPDATES,
+    frozen_below,
     gain_words,
 )
 from passline.report.diagnose.findings import Answer, Clear, Problem, Severity, Unknown
@@ -43,7 +44,9 @@ def frozen(phase: PhaseLog) -> Answer:
         return Unknown(missing="train/approx_kl was not logged")
     level, whole = float(np.median(curve.recent())), float(np.median(curve.finite()))
     told = f"approx_kl is {number(level)} in the last quarter, {number(whole)} over the phase"
-    if level >= FROZEN_KL:
+    rate = phase.curve("train/learning_rate")
+    below = FROZEN_KL if rate is None else frozen_below(rate.recent(), rate.finite())
+    if level >= below:
         return Clear(evidence=told + ".")
     is_always = whole < FROZEN_KL
     return Problem(
