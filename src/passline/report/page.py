@@ -11,6 +11,7 @@ import jinja2
 
 from passline.report import origin, views
 from passline.report.data import ReportData
+from passline.report.decisions import decisions
 from passline.report.definitions import DEFINITIONS
 from passline.report.drawings import report_figures
 from passline.report.final_view import final_line, final_window
@@ -87,6 +88,6 @@ def render_report(run_id: str, data: ReportData) -> str:
         policies=views.policy_rows(data),
         drawings=drawings,
         shifts=views.shifts(data),
-        facts=origin.facts(data.manifest),
+        facts=[*origin.facts(data.manifest), *decisions(data.scalars)],
         settings=origin.flatten(data.manifest.get("config", {})),
     )
