@@ -63,12 +63,13 @@ def init_params(
         The parameters, float32.
     """
     params: Params = {}
-    for name, n_out, gain, net_key in zip(
-        ("actor", "critic"), (n_actions, 1), (0.01, 1.0), jax.random.split(key, 2), strict=True
+    widths_of = ((n_features, *hidden, n_actions), (n_features, *hidden, 1))
+    drawn_of = _normal_matrices(key, widths_of)
+    for name, widths, gain, matrices in zip(
+        ("actor", "critic"), widths_of, (0.01, 1.0), drawn_of, strict=True
     ):
-        widths = (n_features, *hidden, n_out)
         net: dict[str, jax.Array] = {}
-        for i, drawn in enumerate(_normal_matrices(net_key, widths)):
+        for i, drawn in enumerate(matrices):
             columns = _orthonormal(np.asarray(drawn))
             weights = columns if widths[i + 1] >= widths[i] else columns.T
             scale = gain if i == len(hidden) else math.sqrt(2.0)
@@ -82,11 +83,19 @@ def init_params(
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _normal_matrices(key: jax.Array, widths: tuple[int, ...]) -> list[jax.Array]:
-    """Draws a standard normal matrix a layer, [out, in] or its transpose, whichever is taller."""
-    shapes = [(max(pair), min(pair)) for pair in itertools.pairwise(widths)]
-    keys = jax.random.split(key, len(shapes))
-    return [jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True)]
+def _normal_matrices(
+    key: jax.Array, widths_of: tuple[tuple[int, ...], ...]
+) -> list[list[jax.Array]]:
+    """Draws a standard normal matrix a layer of each network, [out, in] or its transpose.
+
+    Whichever is taller; all in one program, for each takes long to compile.
+    """
+    found = []
+    for net_key, widths in zip(jax.random.split(key, len(widths_of)), widths_of, strict=True):
+        shapes = [(max(pair), min(pair)) for pair in itertools.pairwise(widths)]
+        keys = jax.random.split(net_key, len(shapes))
+        found.append([jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)])
+    return found
 
 
 def _orthonormal(drawn: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
