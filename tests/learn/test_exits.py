@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from driving import same_bits
+from passline.errors import ConfigError
 from passline.learn import exits, network
 from passline.learn.exits import HOLD, Along, backward_positions, find_positions, make_exit_update
 from passline.learn.full_information import cut_stretches, make_exact_update
@@ -131,6 +132,14 @@ def test_an_agent_that_never_enters_learns_from_its_likeliest_entries(ground) ->
     never = {**ground.begun, "actor": actor}
     known = find_positions(ground.params, ground.stretches, CONFIG, never)
     np.testing.assert_array_equal(known.positions.bar, known.open_bar)
+
+
+def test_bars_without_a_legal_entry_are_refused(ground) -> None:
+    """As where a book demands targets that no bracket of these settings has."""
+    rules = ground.params.rules._replace(max_stop_per_target=jnp.float32(1e-6))
+    barred = ground.params._replace(rules=rules)
+    with pytest.raises(ConfigError, match="no bar of the training range allows an entry"):
+        find_positions(barred, ground.stretches, CONFIG, ground.begun)
 
 
 @pytest.mark.parametrize("n_held", [0, 1, 5, 20])

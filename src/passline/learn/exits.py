@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from passline.errors import ConfigError
 from passline.learn import network
 from passline.learn.full_information import Learner, Stretches, flat_values, paid
 from passline.learn.objective import descend
@@ -197,12 +198,21 @@ def find_positions(
         stretches: its training range, with the outcomes of all entries.
         config: the learner's settings as the phase has them.
         weights: the policy that the phase begins with.
+
+    Raises:
+        ConfigError: no bar of the training range allows an entry.
     """
     value, log_probs = flat_values(params, stretches, config, weights)
     best = np.argmax(log_probs[:, 1:], axis=1)
     lead = log_probs[:, 1:].max(axis=1) - log_probs[:, HOLD]
     can_enter = log_probs[:, 1:].max(axis=1) > network.MASKED_LOGIT / 2
     open_bar = np.flatnonzero(can_enter).astype(np.int32)
+    if not len(open_bar):
+        raise ConfigError(
+            "no bar of the training range allows an entry, so there is no position to learn to "
+            "leave. Look at the rulebook's sizes and stops (task.stop_atr, task.target_r) and at "
+            "the hours of the bars."
+        )
     bar = np.flatnonzero(can_enter & (lead > 0)).astype(np.int32)
     bar = bar if len(bar) >= FEWEST else open_bar
     row = best[bar]
