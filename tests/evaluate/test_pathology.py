@@ -65,6 +65,16 @@ def test_nothing_to_explain_is_not_the_critics_fault() -> None:
     assert value_not_learning(aside) is None
 
 
+def test_where_outcomes_are_exact_nothing_has_to_be_tried_and_an_end_is_an_end() -> None:
+    """But weights that never moved are told there too."""
+    exact = {"train__advantage_rms": np.full(N, 0.3), "train__entropy_loss": np.full(N, -0.001)}
+    still = {"train__approx_kl": np.r_[1e-3, np.full(N - 1, 1e-9)]}
+    assert entropy_collapse(history(**exact)) is None
+    assert frozen(history(**exact, **still)) is None
+    assert frozen(history(**still)) is not None
+    assert frozen(history(**exact, train__approx_kl=np.full(N, 1e-9))) is not None
+
+
 def test_a_critic_that_no_advantage_rests_on_is_not_told() -> None:
     exact = history(train__explained_variance=np.zeros(N), train__advantage_rms=np.full(N, 0.3))
     assert value_not_learning(exact) is None

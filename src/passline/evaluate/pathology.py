@@ -98,8 +98,11 @@ class Warned:
 def entropy_collapse(history: History) -> str | None:
     """Tells that the policy no longer explores; None if it does.
 
-    Takes `train/entropy_loss`, the negative mean entropy over the legal actions.
+    Takes `train/entropy_loss`, the negative mean entropy over the legal actions. Where outcomes are
+    exact, what is not done is learned from like what is.
     """
+    if len(_finite(history, EXACT_SCALAR)):
+        return None
     entropy = -_recent(history, "train/entropy_loss")
     if len(entropy) < MIN_UPDATES or not np.median(entropy) < LOW_ENTROPY:
         return None
@@ -131,8 +134,12 @@ def value_not_learning(history: History) -> str | None:
 def frozen(history: History) -> str | None:
     """Tells that updates no longer change the policy; None if they do.
 
-    Takes `train/approx_kl`. An update whose learning rate is 0 is meant to change nothing.
+    Takes `train/approx_kl`. An update whose learning rate is 0 is meant to change nothing, and
+    where advantages are exact, a policy that moved once stays where they leave it.
     """
+    moved = np.max(np.abs(_finite(history, "train/approx_kl")), initial=0.0) >= FROZEN_KL
+    if moved and len(_finite(history, EXACT_SCALAR)):
+        return None
     kl = _recent(history, "train/approx_kl")
     rate = _recent(history, "train/learning_rate")
     below = frozen_below(rate, _finite(history, "train/learning_rate"))

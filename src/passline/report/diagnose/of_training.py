@@ -46,6 +46,9 @@ def frozen(phase: PhaseLog) -> Answer:
     told = f"approx_kl is {number(level)} in the last quarter, {number(whole)} over the phase"
     rate = phase.curve("train/learning_rate")
     below = FROZEN_KL if rate is None else frozen_below(rate.recent(), rate.finite())
+    is_exact = phase.curve(EXACT_SCALAR) is not None
+    if is_exact and np.max(np.abs(curve.finite())) >= FROZEN_KL:
+        return Clear(evidence=told + "; advantages are exact here, and it stays where they end.")
     if level >= below:
         return Clear(evidence=told + ".")
     is_always = whole < FROZEN_KL
@@ -113,6 +116,8 @@ def entropy_collapse(phase: PhaseLog) -> Answer:
     entropy = np.abs(curve.finite())
     first, level = float(entropy[0]), float(np.median(np.abs(curve.recent())))
     told = f"mean entropy goes from {number(first)} to {number(level)} nats"
+    if phase.curve(EXACT_SCALAR) is not None:
+        return Clear(evidence=told + "; outcomes are exact here, and none has to be tried.")
     if level >= LOW_ENTROPY:
         return Clear(evidence=told + ".")
     at = int(curve.step[np.isfinite(curve.value)][np.argmax(entropy < LOW_ENTROPY)])
