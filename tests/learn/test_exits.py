@@ -189,7 +189,7 @@ def test_it_closes_where_being_flat_is_worth_more_and_holds_where_it_is_not(grou
     for worth in (60.0, -60.0):
         known = ground.known._replace(value=np.full_like(ground.known.value, worth))
         params, found = learned(ground, known, 40)
-        lengths = [float(x["rollout/ep_len_mean"]) for x in found]
+        lengths = [float(x["rollout/position_length"]) for x in found]
         if worth > 0:
             assert lengths[-1] < lengths[0] / 3, lengths
             before = lengths[0]

@@ -430,9 +430,9 @@ def _value(
         is_open=along.is_open,
     )
     return rows, {
-        "rollout/ep_rew_mean": jnp.sum(own[0]) / n_positions,
-        "rollout/ep_len_mean": jnp.sum(reach) / n_positions,
-        "rollout/n_episodes": jnp.sum(along.is_open[0]),
+        "rollout/position_reward": jnp.sum(own[0]) / n_positions,
+        "rollout/position_length": jnp.sum(reach) / n_positions,
+        "rollout/n_positions": jnp.sum(along.is_open[0]),
         "rollout/n_decisions": (jnp.sum(weight) + flat_probs.shape[1]).astype(jnp.int32),
         "rollout/action_counts": counts,
         "train/advantage_rms": scale,
