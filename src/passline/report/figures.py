@@ -319,7 +319,7 @@ def training_figure(scalars: Scalars, palette: Palette) -> Figure:
     figure = Figure(figsize=(FULL_WIDTH, 2.15 * n_rows + 0.35), layout="constrained")
     panels = figure.subplots(n_rows, 3, squeeze=False).ravel()
     phases = list(dict.fromkeys(scalars.phase.tolist()))
-    tones = (palette.other, palette.good, palette.agent)
+    tones = (palette.other, palette.good, palette.amber, palette.agent)
     for axes, (name, title) in zip(panels, curves, strict=False):
         _style(axes, palette)
         for index, phase in enumerate(phases):
@@ -327,7 +327,7 @@ def training_figure(scalars: Scalars, palette: Palette) -> Figure:
             axes.plot(
                 scalars.step[own],
                 scalars.values[name][own],
-                color=tones[index % 3],
+                color=tones[index % len(tones)],
                 lw=1.5,
                 label=title_of(phase),
             )
