@@ -5,7 +5,8 @@ With "bfloat16" every large product takes operands rounded to bfloat16 and adds 
 weights, gradients, biases and activations in between stay float32 (Micikevicius et al. 2018,
 "Mixed precision training"). Processors with AVX-512 BF16 run such products about twice as fast.
 Rounding is spelled out on the bits because XLA's CPU backend neither fuses its own conversion nor
-keeps such a product in bfloat16 once its result is converted again.
+keeps such a product in bfloat16 once its result is converted again. Where the processor multiplies
+tiles of bfloat16, observations that were `packed` are computed by `passline.learn.amx` instead.
 """
 
 import functools
@@ -16,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.layout import Layout, with_layout_constraint
+
+from passline.learn import amx
 
 __all__ = [
     "Net",
@@ -34,10 +37,7 @@ Precision: TypeAlias = Literal["float32", "bfloat16"]
 """Operands of the large products."""
 
 
-CPU_FLAGS = Path("/proc/cpuinfo")
-
-
-def usual_precision(flags: Path = CPU_FLAGS) -> Precision:
+def usual_precision(flags: Path = amx.CPU_FLAGS) -> Precision:
     """Returns bfloat16 on processors that say they multiply it (AVX-512 BF16), else float32.
 
     Args:
@@ -59,6 +59,8 @@ def outputs_t(net: Net, obs: jax.Array, precision: Precision) -> jax.Array:
         obs: float32, or as `packed` made them.
         precision: of the operands of every product, except with a single row of weights.
     """
+    if amx.fits(net, obs):
+        return amx.forward(net, obs, keep=False)[0]
     return _forward(net, obs, precision)[0]
 
 
@@ -124,6 +126,9 @@ def _forward(
 def _outputs_fwd(
     net: Net, obs: jax.Array, precision: Precision
 ) -> tuple[jax.Array, tuple[Net, jax.Array, tuple[jax.Array, ...]]]:
+    if amx.fits(net, obs):
+        outputs, kept = amx.forward(net, obs, keep=True)
+        return outputs, (net, obs, kept)
     outputs, inputs = _forward(net, obs, precision)
     return outputs, (net, obs, inputs)
 
@@ -134,6 +139,8 @@ def _outputs_bwd(
     grad: jax.Array,
 ) -> tuple[Net, Any]:
     net, obs, inputs = saved
+    if amx.fits(net, obs):
+        return amx.backward(net, obs, inputs, grad), np.zeros(obs.shape, jax.dtypes.float0)
     grads: Net = {}
     for i in range(len(net) // 2 - 1, -1, -1):
         w = net[f"w{i}"]

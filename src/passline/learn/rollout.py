@@ -265,7 +265,7 @@ def estimate(
         lambda part: network.critic_values(params, part, config.precision),
         steps.obs.reshape(-1, config.minibatch_size, last_obs.shape[1]),
     ).reshape(steps.reward.shape)
-    last_value = network.critic_values(params, last_obs, config.precision)
+    last_value = network.critic_values(params, packed(last_obs, config.precision), config.precision)
     value, last_value, final_value = (
         v * hyper.value_scale for v in (value, last_value, steps.final_value)
     )
@@ -349,7 +349,9 @@ def _play_step(
         reward=reward,
         terminated=terminated,
         truncated=truncated,
-        final_value=_values_where(params, final_obs, truncated & ~terminated, precision),
+        final_value=_values_where(
+            params, packed(final_obs, precision), truncated & ~terminated, precision
+        ),
     )
     return _Carry(after, added), step
 

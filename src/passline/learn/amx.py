@@ -1,0 +1,179 @@
+"""Outputs and gradients of a tanh network in one pass over the rows, on processors with AMX.
+
+XLA's CPU backend multiplies, rounds, squashes and sums up in programs of their own, each of which
+reads and writes whole minibatches; amx.cc does all of it on a few hundred rows at a time, while
+they lie in a core's cache. Like XLA's own programs it is compiled where it runs, by the C++
+compiler of the system, once for each version, and kept beside them. Where the processor, the
+compiler or the shapes do not allow it, XLA computes the same to within the rounding of bfloat16.
+"""
+
+import ctypes
+import hashlib
+import os
+import subprocess
+import tempfile
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["BLOCK", "CPU_FLAGS", "backward", "fits", "forward", "has_amx", "is_ready"]
+
+CPU_FLAGS = Path("/proc/cpuinfo")
+"""Where the kernel lists what the processor can do; Linux on x86 has it."""
+
+BLOCK = 256
+"""Rows computed together (kBlock of amx.cc); what is kept of a layer holds whole blocks."""
+
+UNIT = 32
+"""Widths of hidden layers are multiples of it."""
+
+_SOURCE = Path(__file__).with_suffix(".cc")
+_NEEDED = ("amx_bf16", "amx_tile", "avx512_bf16", "avx512bw", "avx512dq", "avx512f", "avx512vl")
+_OPTIONS = (
+    *("-std=c++17", "-O2", "-shared", "-fPIC", "-pthread", "-mavx512f", "-mavx512bw"),
+    *("-mavx512dq", "-mavx512vl", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
+)
+_SYMBOLS = ("passline_forward", "passline_backward")
+_LONGEST_COMPILATION_S = 300
+
+_lock = threading.Lock()
+_loaded: list[ctypes.CDLL | None] = []
+
+
+def has_amx(flags: Path = CPU_FLAGS) -> bool:
+    """Returns whether the processor multiplies tiles of bfloat16, and all else that is needed."""
+    try:
+        words = set(flags.read_text(encoding="ascii", errors="replace").split())
+    except OSError:
+        return False
+    return words.issuperset(_NEEDED)
+
+
+def is_ready() -> bool:
+    """Compiles and loads amx.cc at the first call; returns whether this process has it.
+
+    Warns where only the compiler is missing, because training is then about half as fast.
+    """
+    with _lock:
+        if not _loaded:
+            _loaded.append(_load() if jax.default_backend() == "cpu" and has_amx() else None)
+        return _loaded[0] is not None
+
+
+def fits(net: Mapping[str, jax.Array], obs: jax.Array) -> bool:
+    """Returns whether these layers and observations can be computed here.
+
+    Args:
+        net: layers w0, b0, w1, ... as in `mlp.Net`.
+        obs: [L, F]; only the bits of bfloat16 numbers are taken, uint16.
+    """
+    hidden = [net[f"b{i}"].shape[0] for i in range(len(net) // 2 - 1)]
+    return (
+        obs.dtype == jnp.uint16
+        and len(hidden) > 0
+        and all(width % UNIT == 0 for width in hidden)
+        and is_ready()
+    )
+
+
+def forward(
+    net: Mapping[str, jax.Array], obs: jax.Array, *, keep: bool
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """Computes a network's outputs and, if asked, keeps what `backward` needs.
+
+    Args:
+        net: the layers, float32.
+        obs: bits of bfloat16 numbers, uint16 [L, F].
+        keep: whether gradients will be asked for.
+
+    Returns:
+        (outputs float32 [n_out, L], or [L] of a single one; activations of each hidden layer, in an
+        order of their own, uint16).
+    """
+    last = len(net) // 2 - 1
+    weights = net[f"w{last}"]
+    shape = obs.shape[:1] if weights.ndim == 1 else (weights.shape[0], obs.shape[0])
+    n_rows = -(-obs.shape[0] // BLOCK) * BLOCK
+    widths = [net[f"b{i}"].shape[0] for i in range(last)] if keep else []
+    results = [_like(shape), *(_like((n_rows * width,), jnp.uint16) for width in widths)]
+    outputs, *kept = jax.ffi.ffi_call("passline_forward", results)(obs, *_in_order(net))
+    return outputs, tuple(kept)
+
+
+def backward(
+    net: Mapping[str, jax.Array], obs: jax.Array, kept: Sequence[jax.Array], grad: jax.Array
+) -> dict[str, jax.Array]:
+    """Computes the gradient of the layers, float32, from that of the outputs.
+
+    Args:
+        net: the layers that `forward` was given.
+        obs: the observations that it was given.
+        kept: what it kept.
+        grad: of the outputs, float32 in their shape.
+    """
+    layers = _in_order(net)
+    shapes = [_like(layer.shape) for layer in layers]
+    found = jax.ffi.ffi_call("passline_backward", shapes)(obs, grad, *layers, *kept)
+    return dict(zip(_names(net), found, strict=True))
+
+
+def _like(shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+
+
+def _names(net: Mapping[str, jax.Array]) -> list[str]:
+    return [f"{kind}{i}" for i in range(len(net) // 2) for kind in "wb"]
+
+
+def _in_order(net: Mapping[str, jax.Array]) -> list[jax.Array]:
+    return [net[name] for name in _names(net)]
+
+
+def _load() -> ctypes.CDLL | None:
+    """Loads the compiled file, which it makes if there is none, and tells XLA of its functions."""
+    source = _SOURCE.read_bytes()
+    compiler = os.environ.get("CXX", "c++")
+    parts = (source, " ".join((compiler, *_OPTIONS)).encode(), jax.__version__.encode())
+    name = f"passline-amx-{hashlib.sha256(b'|'.join(parts)).hexdigest()[:16]}.so"
+    kept_in: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    try:
+        if kept_in is None:
+            with tempfile.TemporaryDirectory() as folder:
+                library = ctypes.CDLL(str(_compiled(compiler, Path(folder) / name)))
+        else:
+            library = ctypes.CDLL(str(_compiled(compiler, Path(kept_in) / name)))
+    except (OSError, subprocess.SubprocessError) as error:
+        detail = getattr(error, "stderr", None) or str(error)
+        warnings.warn(
+            f"amx.cc does not compile ({detail.strip().splitlines()[0]}): XLA multiplies instead, "
+            "and training is about half as fast. Install a C++17 compiler that knows AMX, as g++ "
+            "from 12 on does, and name it in CXX if it is not c++.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    for symbol in _SYMBOLS:
+        capsule = jax.ffi.pycapsule(getattr(library, symbol))  # type: ignore[no-untyped-call]
+        jax.ffi.register_ffi_target(symbol, capsule, platform="cpu")
+    return library
+
+
+def _compiled(compiler: str, path: Path) -> Path:
+    """Returns the compiled file at `path`, which appears there whole or not at all."""
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        headers = ("-isystem", jax.ffi.include_dir())
+        command = [*compiler.split(), *_OPTIONS, *headers, str(_SOURCE), "-o", str(made)]
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=_LONGEST_COMPILATION_S
+        )
+        made.replace(path)
+    return path
