@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 import click
@@ -25,6 +26,7 @@ from passline.config import field_help, read_config  # noqa: E402
 from passline.errors import GateNotPassedError  # noqa: E402
 from passline.evaluate.windows import SliceConfig, read_windows  # noqa: E402
 from passline.kinds import RunKind, kind_of, require_training  # noqa: E402
+from passline.learn import amx  # noqa: E402
 from passline.learn.curriculum import CurriculumConfig  # noqa: E402
 from passline.learn.curriculum import Progress as Steps  # noqa: E402
 from passline.learn.settings import PPOConfig  # noqa: E402
@@ -260,6 +262,7 @@ def play_out(job: Job, *, forced: bool, as_json: bool) -> None:
 def play_job(job: Job, *, forced: bool, is_quiet: bool) -> Outcome:
     """Runs a job with its progress on the screen."""
     use_cache()
+    Thread(target=amx.is_ready, daemon=True).start()  # compiles while the bars are prepared
     with RichScreen(is_quiet=is_quiet) as screen:
         for line in opening_lines(job):
             screen.say(line)

@@ -143,8 +143,8 @@ bool may_use_tiles() {
 
 // tanh with a relative error below 2e-4, a twentieth of a bfloat16's last place.
 __m512 tanh16(__m512 x) {
-  const __m512 limit = _mm512_set1_ps(5.0f);
-  x = _mm512_range_ps(x, limit, 0b0010);  // the smaller magnitude, with the sign of x
+  // Of operands that are no numbers these return the second, so that they stay visible.
+  x = _mm512_max_ps(_mm512_set1_ps(-5.0f), _mm512_min_ps(_mm512_set1_ps(5.0f), x));
   const __m512 t = _mm512_mul_ps(x, x);
   __m512 p = _mm512_fmadd_ps(t, _mm512_set1_ps(0.00067056704f), _mm512_set1_ps(0.10241773f));
   p = _mm512_fmadd_ps(t, p, _mm512_set1_ps(0.99994802f));
@@ -582,6 +582,9 @@ struct Unsquash {
     const __m512i h = _mm512_load_si512(hidden + at);
     const __m512i next_h = _mm512_load_si512(hidden + at + kDepth);
     const float* grad = results.pair(i);
+    const Bfloat16* next_block = hidden + at + static_cast<size_t>(kBlock) * width;
+    _mm_prefetch(next_block, _MM_HINT_T1);  // may lie beyond the end, which does no harm
+    _mm_prefetch(next_block + kDepth, _MM_HINT_T1);
     const __m512 a0 = one(grad, _mm512_castsi512_si256(h));
     const __m512 a1 = one(grad + kCell, _mm512_extracti64x4_epi64(h, 1));
     const __m512 b0 = one(grad + kSide, _mm512_castsi512_si256(next_h));

@@ -7,6 +7,7 @@ compiler of the system, once for each version, and kept beside them. Where the p
 compiler or the shapes do not allow it, XLA computes the same to within the rounding of bfloat16.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -140,13 +141,8 @@ def _load() -> ctypes.CDLL | None:
     compiler = os.environ.get("CXX", "c++")
     parts = (source, " ".join((compiler, *_OPTIONS)).encode(), jax.__version__.encode())
     name = f"passline-amx-{hashlib.sha256(b'|'.join(parts)).hexdigest()[:16]}.so"
-    kept_in: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     try:
-        if kept_in is None:
-            with tempfile.TemporaryDirectory() as folder:
-                library = ctypes.CDLL(str(_compiled(compiler, Path(folder) / name)))
-        else:
-            library = ctypes.CDLL(str(_compiled(compiler, Path(kept_in) / name)))
+        library = _library(compiler, name)
     except (OSError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", None) or str(error)
         warnings.warn(
@@ -161,6 +157,16 @@ def _load() -> ctypes.CDLL | None:
         capsule = jax.ffi.pycapsule(getattr(library, symbol))  # type: ignore[no-untyped-call]
         jax.ffi.register_ffi_target(symbol, capsule, platform="cpu")
     return library
+
+
+def _library(compiler: str, name: str) -> ctypes.CDLL:
+    """Loads it from JAX's folder of compiled programs, or compiles it for this process alone."""
+    kept_in: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    if kept_in is not None:
+        with contextlib.suppress(OSError):
+            return ctypes.CDLL(str(_compiled(compiler, Path(kept_in) / name)))
+    with tempfile.TemporaryDirectory() as folder:
+        return ctypes.CDLL(str(_compiled(compiler, Path(folder) / name)))
 
 
 def _compiled(compiler: str, path: Path) -> Path:

@@ -7,7 +7,7 @@ included, follow exactly by one pass backwards through each session: no critic, 
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from jax import Array
 from numpy.typing import NDArray
 
 from passline.learn import network
+from passline.learn.mlp import Precision, packed
 from passline.learn.objective import descend
 from passline.learn.rollout import Metrics, TrainState, Tree
 from passline.learn.settings import Hyper, PPOConfig, scheduled
@@ -81,7 +82,7 @@ class Drawn(NamedTuple):
     """What an update learns from; T bars of N stretches, E entries.
 
     Attributes:
-        obs: of a flat account, float32 [T, N, F].
+        obs: of a flat account, float32 [T, N, F], or as mlp packs it.
         mask_bits: its legal actions, uint32 [T, N].
         reward: of each entry, paid when its position closes [T, N, E].
         n_ahead: bars until the account is flat again after it [T, N, E].
@@ -317,8 +318,8 @@ def _compiled(config: PPOConfig, n_steps: int, n_lanes: int, mirror: Mirror | No
         choose=jax.jit(choose),
         look_up=sim_jit(look_up, is_fused=True),
         learn=jax.jit(learn, donate_argnums=(0,)),
-        play=jax.jit(_play_greedy),
-        value=jax.jit(_worth),
+        play=jax.jit(partial(_play_greedy, config.n_minibatches)),
+        value=jax.jit(partial(_worth, config.n_minibatches)),
     )
 
 
@@ -342,25 +343,35 @@ def _look_up(params: TaskParams, on: Stretches, chosen: Array, n_steps: int) -> 
 
 
 def _choice_log_probs(
-    params: network.Params, obs: Array, mask_bits: Array, entries: Array
+    params: network.Params, obs: Array, mask_bits: Array, entries: Array, precision: Precision
 ) -> Array:
     """Returns the log-probabilities of HOLD and of each entry [n, K]."""
-    logits = network.actor_logits_t(params, obs)
+    logits = network.actor_logits_t(params, obs, precision)
     log_probs = network.masked_log_softmax_t(logits, network.unpack_mask_t(mask_bits, N_ACTIONS))
     return log_probs[jnp.concatenate([jnp.array([HOLD]), entries])].T
 
 
-def _all_log_probs(params: network.Params, drawn: Drawn, entries: Array) -> Array:
+def _all_log_probs(
+    n_parts: int,
+    params: network.Params,
+    drawn: Drawn,
+    entries: Array,
+    precision: Precision = "float32",
+) -> Array:
     """Returns the log-probabilities of HOLD and of each entry in all bars [T, N, K]."""
+    n_steps, n_lanes, n_features = drawn.obs.shape
     found: Array = jax.lax.map(
-        lambda now: _choice_log_probs(params, now[0], now[1], entries), (drawn.obs, drawn.mask_bits)
+        lambda now: _choice_log_probs(params, now[0], now[1], entries, precision),
+        (drawn.obs.reshape(n_parts, -1, n_features), drawn.mask_bits.reshape(n_parts, -1)),
     )
-    return found
+    return found.reshape(n_steps, n_lanes, -1)
 
 
-def _play_greedy(params: network.Params, drawn: Drawn, entries: Array) -> tuple[Array, Array]:
+def _play_greedy(
+    n_parts: int, params: network.Params, drawn: Drawn, entries: Array
+) -> tuple[Array, Array]:
     """Returns the greedy policy's reward in each stretch [N], and an entry's greatest lead."""
-    log_probs = _all_log_probs(params, drawn, entries)
+    log_probs = _all_log_probs(n_parts, params, drawn, entries)
     choice = jax.nn.one_hot(jnp.argmax(log_probs, axis=2), log_probs.shape[2])
     probs = choice * drawn.is_real[:, :, None]
     values, _ = backward_values(probs, drawn.reward, drawn.n_ahead, 1.0)
@@ -369,10 +380,10 @@ def _play_greedy(params: network.Params, drawn: Drawn, entries: Array) -> tuple[
 
 
 def _worth(
-    params: network.Params, drawn: Drawn, entries: Array, gamma: float
+    n_parts: int, params: network.Params, drawn: Drawn, entries: Array, gamma: float
 ) -> tuple[Array, Array]:
     """Returns the value of being flat under the policy [T, N], and its log-probabilities."""
-    log_probs = _all_log_probs(params, drawn, entries)
+    log_probs = _all_log_probs(n_parts, params, drawn, entries)
     probs = jnp.exp(log_probs) * drawn.is_real[:, :, None]
     return backward_values(probs, drawn.reward, drawn.n_ahead, gamma)[0], log_probs
 
@@ -387,12 +398,15 @@ def _learn(
 ) -> _Learned:
     """Values the present policy on what was drawn and takes the gradient steps of one update."""
     rate, bonus = scheduled(hyper, state.n_updates)
-    rows, metrics = _value(state.params, drawn, entries, hyper)
+    drawn = drawn._replace(obs=packed(drawn.obs, config.precision))
+    rows, metrics = _value(config, state.params, drawn, entries, hyper)
 
     def one_step(carry: tuple[network.Params, Tree], number: Array) -> tuple[Tree, Metrics]:
         weights, moments = carry
         part = _every(rows, config.n_minibatches, number)
-        grads, terms = jax.grad(_loss, has_aux=True)(weights, part, entries, hyper, bonus)
+        grads, terms = jax.grad(_loss, has_aux=True)(
+            weights, part, entries, hyper, bonus, config.precision
+        )
         grads = network.without_inputs(grads, UNSEEN)
         if mirror is not None:
             grads = symmetric_part(grads, mirror)
@@ -409,14 +423,14 @@ def _learn(
 
 
 def _value(
-    params: network.Params, drawn: Drawn, entries: Array, hyper: Hyper
+    config: PPOConfig, params: network.Params, drawn: Drawn, entries: Array, hyper: Hyper
 ) -> tuple[Rows, Metrics]:
     """Computes the exact values and advantages of the present policy, and what it would do.
 
     Advantages are divided by their root mean square under the policy, so that the entropy bonus
     weighs alike on every market.
     """
-    log_probs = _all_log_probs(params, drawn, entries)
+    log_probs = _all_log_probs(config.n_minibatches, params, drawn, entries, config.precision)
     probs = jnp.exp(log_probs) * drawn.is_real[:, :, None]
     gammas = jnp.stack([hyper.gamma, jnp.float32(1.0)])
     values, q = jax.vmap(backward_values, in_axes=(None, None, None, 0))(
@@ -460,16 +474,21 @@ def _every(rows: Rows, n_parts: int, number: Array) -> Rows:
 
 
 def _loss(
-    params: network.Params, part: Rows, entries: Array, hyper: Hyper, bonus: Array
+    params: network.Params,
+    part: Rows,
+    entries: Array,
+    hyper: Hyper,
+    bonus: Array,
+    precision: Precision,
 ) -> tuple[Array, Metrics]:
     """Computes minus the expected advantage over all choices, entropy and the critic's error."""
-    log_probs = _choice_log_probs(params, part.obs, part.mask_bits, entries)
+    log_probs = _choice_log_probs(params, part.obs, part.mask_bits, entries, precision)
     probs = jnp.exp(log_probs)
     n = jnp.maximum(jnp.sum(part.is_decision), 1).astype(jnp.float32)
     gain = jnp.sum(probs * part.advantage) / n
     where = part.is_decision[:, None]
     entropy = -jnp.sum(jnp.where(where, probs * log_probs, 0.0)) / n
-    error = network.critic_values(params, part.obs) - part.value / hyper.value_scale
+    error = network.critic_values(params, part.obs, precision) - part.value / hyper.value_scale
     n_real = jnp.maximum(jnp.sum(part.is_real), 1).astype(jnp.float32)
     value_loss = jnp.sum(jnp.where(part.is_real, jnp.square(error), 0.0)) / n_real
     loss = -gain + hyper.value_coef * value_loss - bonus * entropy
