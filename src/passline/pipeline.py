@@ -33,7 +33,7 @@ from passline.evaluate.verdict import Verdict, verdict
 from passline.evaluate.verdict_file import VERDICT_FILE, write_verdict
 from passline.evaluate.windows import final_start, hide_final
 from passline.kinds import RunKind, is_trained_here, kind_of, require_agent
-from passline.learn import network
+from passline.learn import amx, network
 from passline.learn.checkpoint import list_checkpoints, sweep_checkpoints
 from passline.learn.curriculum import (
     Trained,
@@ -406,9 +406,15 @@ def manifest_of(plan: Plan) -> dict[str, Any]:
         "hardware": {
             "jax_backend": jax.default_backend(),
             "jax_devices": [str(d) for d in jax.devices()],
+            "products": _products(config.ppo),
         },
         "lineage": {"test_slices": [s.name for s in cut.test]} | _left_out(config, prepared),
     }
+
+
+def _products(config: PPOConfig) -> str:
+    """Tells what multiplies in training: amx.cc or XLA."""
+    return "amx" if config.precision == "bfloat16" and amx.is_ready() else "xla"
 
 
 def _left_out(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:

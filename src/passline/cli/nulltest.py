@@ -15,7 +15,7 @@ from passline.cli.training import (
     refuse_settings,
     root_option,
     settings_options,
-    use_cache,
+    warm_up,
 )
 from passline.config import read_config
 from passline.evaluate.null_test import ALPHA, NullTest, draws_needed
@@ -107,6 +107,7 @@ def nulltest(
     takes them. Each market costs a training. Ctrl-C loses only the market at work: the same command
     with RUN goes on, also with a larger --n. Exit code 3 says that no edge is claimed.
     """
+    warm_up()
     given = overrides_of(settings, pairs) | {
         "bars": [str(Path(b).resolve()) for b in bars] or None,
         "rulebook": rulebook,
@@ -123,7 +124,6 @@ def nulltest(
         forced=force,
         n_configurations=configurations,
     )
-    use_cache()
 
     def say(line: str) -> None:
         if not as_json:

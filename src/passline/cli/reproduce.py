@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from passline.cli.output import json_option, print_facts, print_json
-from passline.cli.training import RichScreen, root_option, use_cache
+from passline.cli.training import RichScreen, root_option, warm_up
 from passline.reproduce import reproduce as train_again
 from passline.runs import open_run
 
@@ -23,7 +23,7 @@ def reproduce(run: str, root: Path, as_json: bool) -> None:
     The same machine and versions give the same weights and episodes, bit for bit. If they differ,
     the versions and the hardware that differ are listed.
     """
-    use_cache()
+    warm_up()
     with RichScreen(is_quiet=as_json) as screen:
         found = train_again(open_run(run, root), screen)
     if as_json:

@@ -57,6 +57,7 @@ __all__ = [
     "show",
     "train",
     "use_cache",
+    "warm_up",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -248,6 +249,12 @@ def use_cache() -> None:
         os.environ[name.upper()] = str(value)  # for processes that are begun from here
 
 
+def warm_up() -> None:
+    """Keeps compiled code, and compiles what training needs while the bars are being prepared."""
+    use_cache()
+    Thread(target=amx.is_ready, daemon=True).start()
+
+
 def play_out(job: Job, *, forced: bool, as_json: bool) -> None:
     """Runs a job with its progress on the screen, and prints what it came to."""
     outcome = play_job(job, forced=forced, is_quiet=as_json)
@@ -261,8 +268,6 @@ def play_out(job: Job, *, forced: bool, as_json: bool) -> None:
 
 def play_job(job: Job, *, forced: bool, is_quiet: bool) -> Outcome:
     """Runs a job with its progress on the screen."""
-    use_cache()
-    Thread(target=amx.is_ready, daemon=True).start()  # compiles while the bars are prepared
     with RichScreen(is_quiet=is_quiet) as screen:
         for line in opening_lines(job):
             screen.say(line)
@@ -356,6 +361,7 @@ def demo(
     The market's edge is planted and known, so that you see what the program does when there is
     something to find; with --strength 0 you see what it says when there is nothing.
     """
+    warm_up()
     settings = DEMO | {
         "market.strength": strength,
         "market.mechanism": mechanism,
@@ -407,6 +413,7 @@ def train(
     Exit code 3 says that a phase's gate was not passed: the training stopped there, and the report
     says what was found so far. Ctrl-C leaves a run that --resume goes on with.
     """
+    warm_up()
     given = given_settings(bars, rulebook, trade_as, phases, slices_file, pairs, settings)
     is_each = leave_out == EACH
     given["slices.leave_out"] = leave_out.upper() if leave_out and not is_each else None

@@ -13,7 +13,7 @@ from passline.cli.training import (
     refuse_settings,
     root_option,
     settings_options,
-    use_cache,
+    warm_up,
 )
 from passline.config import field_help, read_config
 from passline.errors import TrainingLostError
@@ -77,7 +77,7 @@ def walkforward(
     An agent that a gate stops is judged as one that does not trade. A walk-forward that was stopped
     goes on with --resume and does only what is missing.
     """
-    use_cache()
+    warm_up()
     given = overrides_of(settings, pairs)
     given |= {
         "bars": [str(Path(b).resolve()) for b in bars] or None,

@@ -133,11 +133,6 @@ class TileScope {
   ~TileScope() { _tile_release(); }
 };
 
-bool may_use_tiles() {
-  constexpr int kRequestPermission = 0x1023, kTileData = 18;
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-}
-
 // ---------------------------------------------------------------------------------------------
 // Numbers
 
@@ -702,7 +697,6 @@ void for_blocks_of_part(int part, int n_parts, int n_blocks, const Task& task) {
 
 ffi::Error forward(ffi::ThreadPool pool, Rows obs, ffi::RemainingArgs args,
                    ffi::Result<Floats> outputs, ffi::RemainingRets rets) {
-  if (!may_use_tiles()) return ffi::Error::Internal("the system keeps AMX tiles from this process");
   const Net net = read_net(args, static_cast<int>(args.size()) / 2);
   const size_t n_rows = obs.dimensions()[0];
   Weights weights;
@@ -728,7 +722,6 @@ ffi::Error forward(ffi::ThreadPool pool, Rows obs, ffi::RemainingArgs args,
 
 ffi::Error backward(ffi::ThreadPool pool, Rows obs, Floats grad,
                     ffi::RemainingArgs args, ffi::RemainingRets rets) {
-  if (!may_use_tiles()) return ffi::Error::Internal("the system keeps AMX tiles from this process");
   const int n_layers = static_cast<int>(rets.size()) / 2;
   const Net net = read_net(args, n_layers);
   const size_t n_rows = obs.dimensions()[0];
@@ -761,6 +754,12 @@ ffi::Error backward(ffi::ThreadPool pool, Rows obs, Floats grad,
 }
 
 }  // namespace
+
+// Asks the system for the tiles, for all threads of this process; returns whether it has them.
+extern "C" int passline_request_tiles() {
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // as <asm/prctl.h> numbers them
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(passline_forward, forward,
                               ffi::Ffi::Bind()

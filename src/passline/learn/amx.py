@@ -143,20 +143,30 @@ def _load() -> ctypes.CDLL | None:
     name = f"passline-amx-{hashlib.sha256(b'|'.join(parts)).hexdigest()[:16]}.so"
     try:
         library = _library(compiler, name)
-    except (OSError, subprocess.SubprocessError) as error:
-        detail = getattr(error, "stderr", None) or str(error)
-        warnings.warn(
-            f"amx.cc does not compile ({detail.strip().splitlines()[0]}): XLA multiplies instead, "
-            "and training is about half as fast. Install a C++17 compiler that knows AMX, as g++ "
-            "from 12 on does, and name it in CXX if it is not c++.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    except subprocess.CalledProcessError as error:
+        _warn(error.stderr)
+        return None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        _warn(str(error))
+        return None
+    if not library.passline_request_tiles():
         return None
     for symbol in _SYMBOLS:
         capsule = jax.ffi.pycapsule(getattr(library, symbol))  # type: ignore[no-untyped-call]
         jax.ffi.register_ffi_target(symbol, capsule, platform="cpu")
     return library
+
+
+def _warn(problem: str) -> None:
+    """Warns that training goes on with XLA's products."""
+    first = problem.strip().partition("\n")[0]
+    warnings.warn(
+        f"amx.cc does not compile ({first}): XLA multiplies instead, and training is about half as "
+        "fast. Install a C++17 compiler that knows AMX, as g++ from 12 on does, and name it in CXX "
+        "if it is not c++.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _library(compiler: str, name: str) -> ctypes.CDLL:
