@@ -32,6 +32,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
+from threading import Thread
 from typing import Any, get_args
 
 from passline.sim.xla import tune_xla
@@ -42,7 +43,7 @@ import jax  # noqa: E402
 
 from passline.envs.lanes import Lanes  # noqa: E402
 from passline.envs.making import Task, make_task  # noqa: E402
-from passline.learn import objective, ppo, rollout  # noqa: E402
+from passline.learn import amx, objective, ppo, rollout  # noqa: E402
 from passline.learn.mlp import Precision  # noqa: E402
 from passline.market.synthetic import SyntheticConfig, synthesize  # noqa: E402
 from passline.sim.jit import sim_jit  # noqa: E402
@@ -236,6 +237,7 @@ def first_update(cache: str, n_lanes: int) -> None:
     """What a training does up to the end of its first update; compiled code lies in `cache`."""
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    Thread(target=amx.is_ready, daemon=True).start()  # as the commands do
     task, config, key = built_in_task(), ppo.PPOConfig(n_lanes=n_lanes), jax.random.key(SEED)
     lanes = sim_jit(env.reset, static_argnums=2)(task.params, key, config.n_lanes)
     state = ppo.init_train_state(config, lanes, N_FEATURES, N_ACTIONS, key, MIRROR)
