@@ -6,8 +6,9 @@ environment through its plugs. One repetition is one update, its rollout include
 interleaved, so that a busy machine slows all alike, and medians are taken after a warm-up. Torch
 uses one thread or as many as there are CPUs, whichever is faster in the warm-up: on a busy machine
 its threads wait for each other.
-passline is measured in both precisions of its products; the others multiply in float32, so that
-passline_float32 is the comparison of like with like.
+passline is measured in both precisions of its products, and where amx.cc multiplies also with XLA's
+products instead; the others multiply in float32, so that passline_float32 is the comparison of like
+with like.
 update_share_of_peak is the rate of passline's gradient phase (value pass and all epochs, counting
 the networks' multiply-adds alone) divided by that of a large product of float32 matrices, the best
 of each, in float32. start_s runs from the start of the interpreter to the end of the first update,
@@ -34,6 +35,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from threading import Thread
 from typing import Any, get_args
+from unittest import mock
 
 from passline.sim.xla import tune_xla
 
@@ -91,6 +93,15 @@ class Passline:
         """One rollout and its gradient steps."""
         self.state, metrics = self._update(self.params, self.state)
         jax.block_until_ready(metrics)
+
+
+def with_xla(task: Task, config: ppo.PPOConfig) -> Passline:
+    """The same training with XLA's products, compiled here."""
+    made = Passline(task, config)
+    with mock.patch.object(amx, "fits", return_value=False):
+        made.update()
+        made.learn()
+    return made
 
 
 def learn_flops(config: ppo.PPOConfig) -> float:
@@ -183,6 +194,8 @@ def measure(config: ppo.PPOConfig, n_repetitions: int) -> dict[str, Any]:
         f"passline_{precision}": Passline(task, dataclasses.replace(config, precision=precision))
         for precision in get_args(Precision)
     }
+    if amx.is_ready():
+        own["passline_xla"] = with_xla(task, dataclasses.replace(config, precision="bfloat16"))
     square = jax.random.normal(jax.random.key(0), (PEAK_SIZE, PEAK_SIZE))
     multiply = jax.jit(lambda a: a @ a.T)
     calls: dict[str, Callable[[], None]] = {name: one.update for name, one in own.items()}
@@ -214,21 +227,22 @@ def summary(config: ppo.PPOConfig, seconds: dict[str, list[float]]) -> dict[str,
     rate = {name: config.batch_size / median[name] for name in median if "learn" not in name}
     rate["passline"] = rate[f"passline_{config.precision}"]
     peak = 2.0 * PEAK_SIZE**3 / min(seconds["peak"]) / 1e9
-    names = ("passline", "passline_float32", "passline_bfloat16", "sb3_contrib", "torch_compiled")
+    own_names = ("passline", "passline_float32", "passline_bfloat16", "passline_xla")
+    names = (*own_names, "sb3_contrib", "torch_compiled")
     found: dict[str, Any] = {name: rounded(rate.get(name)) for name in names}
     found["precision"] = config.precision
     found["peak_gflops"] = round(peak, 1)
     own = f"passline_{config.precision}"
     learn = learn_flops(config) / 1e9
-    share = {name: learn / min(seconds[f"learn_{name}"]) / peak for name in names[1:3]}
+    share = {name: learn / min(seconds[f"learn_{name}"]) / peak for name in own_names[1:3]}
     found["update_share_of_peak"] = round(share[own], 3)
     found["update_share_of_peak_float32"] = round(share["passline_float32"], 3)
     found["gradient_phase_share"] = round(median[f"learn_{own}"] / median[own], 3)
     found["passline_over"] = {
-        name: round(rate["passline"] / rate[name], 2) for name in names[3:] if name in rate
+        name: round(rate["passline"] / rate[name], 2) for name in names[4:] if name in rate
     }
     found["passline_float32_over"] = {
-        name: round(rate["passline_float32"] / rate[name], 2) for name in names[3:] if name in rate
+        name: round(rate["passline_float32"] / rate[name], 2) for name in names[4:] if name in rate
     }
     return found
 

@@ -203,6 +203,15 @@ def test_only_packed_observations_and_widths_in_thirty_twos_fit() -> None:
     assert not amx.fits({"w0": jnp.ones((3, 8)), "b0": jnp.ones(3)}, obs)
 
 
+def test_layers_that_do_not_belong_together_are_refused_by_their_shapes() -> None:
+    net = drawn(4, 8, 3, (32, 64))["actor"]
+    for name, shape in {"w0": (32, 9), "w1": (64, 96), "w2": (3, 96), "b1": (96,)}.items():
+        odd = net | {name: jnp.ones(shape)}
+        assert not amx.fits(odd, observations(4, 8))
+        with pytest.raises((TypeError, ValueError), match="shape"):
+            mlp.outputs_t(odd, observations(4, 8), "bfloat16")
+
+
 def test_a_processor_has_amx_only_if_it_says_so(tmp_path: Path) -> None:
     flags = tmp_path / "cpuinfo"
     assert not amx.has_amx(flags)

@@ -226,7 +226,8 @@ Aligned<Bfloat16> left_weights(const Layer& layer) {
 
 // Left tiles of the transposed weights, [in, out], in the order [out tile of 32][in tile of 16].
 Aligned<Bfloat16> left_transposed(const Layer& layer) {
-  const int in_rows = round_up(layer.n_in, kSide), out_tiles = round_up(layer.n_out, kDepth) / kDepth;
+  const int in_rows = round_up(layer.n_in, kSide);
+  const int out_tiles = round_up(layer.n_out, kDepth) / kDepth;
   Aligned<Bfloat16> tiles(static_cast<size_t>(out_tiles) * in_rows * kDepth);
   std::memset(tiles, 0, static_cast<size_t>(out_tiles) * in_rows * kDepth * sizeof(Bfloat16));
   for (int o = 0; o < layer.n_out; ++o) {
@@ -239,6 +240,9 @@ Aligned<Bfloat16> left_transposed(const Layer& layer) {
 
 // ---------------------------------------------------------------------------------------------
 // Products
+
+// Has all that was written lie in memory: compilers are not told that loading a tile reads it.
+void settle() { asm volatile("" ::: "memory"); }
 
 // Multiplies left tiles [k][m] by right tiles [column][k] into kRowTiles x kColumnTiles results.
 template <int kRowTiles, int kColumnTiles>
@@ -288,6 +292,7 @@ void product(const Bfloat16* left, int row_tiles, const Bfloat16* right, int dep
     for (int m = 0; m < row_tiles; m += 2) {
       const Bfloat16* rows = left + static_cast<size_t>(m) * kTile;
       const bool has_two = m + 1 < row_tiles;
+      settle();
       _tile_zero(0);
       _tile_zero(1);
       if (has_two) {
@@ -311,6 +316,7 @@ template <int kRowTiles, int kColumnTiles>
 void add_cells(float* sums, int column_tiles, const Bfloat16* left, size_t left_step,
                const Bfloat16* right) {
   float* below = sums + static_cast<size_t>(column_tiles) * kCell;
+  settle();
   _tile_loadd(0, sums, 64);
   if constexpr (kColumnTiles == 2) _tile_loadd(1, sums + kCell, 64);
   if constexpr (kRowTiles == 2) _tile_loadd(2, below, 64);
@@ -361,8 +367,8 @@ void features_right(const Bfloat16* obs, int n, int n_features, int depth, int c
       __m512i r[16];
       for (int i = 0; i < kSide; ++i) {
         const int row = s * kSide + i;
-        r[i] = _mm512_maskz_loadu_epi16(
-            row < n ? mask : 0, obs + static_cast<size_t>(row < n ? row : 0) * n_features + k * kDepth);
+        const Bfloat16* from = obs + static_cast<size_t>(row < n ? row : 0) * n_features;
+        r[i] = _mm512_maskz_loadu_epi16(row < n ? mask : 0, from + k * kDepth);
       }
       transpose(r);
       Bfloat16* to = tiles + (static_cast<size_t>(s) * depth + k) * kTile;
@@ -427,7 +433,8 @@ struct Squash {
   void operator()(const Results& results, int i) const {
     const float* z = results.pair(i);
     const int first = results.output(i), s = results.s;
-    const __m512 bias = _mm512_set1_ps(biases[first]), next_bias = _mm512_set1_ps(biases[first + 1]);
+    const __m512 bias = _mm512_set1_ps(biases[first]);
+    const __m512 next_bias = _mm512_set1_ps(biases[first + 1]);
     const __m512 a0 = tanh16(_mm512_add_ps(_mm512_load_ps(z), bias));
     const __m512 a1 = tanh16(_mm512_add_ps(_mm512_load_ps(z + kCell), bias));
     const __m512 b0 = tanh16(_mm512_add_ps(_mm512_load_ps(z + kSide), next_bias));
@@ -566,7 +573,7 @@ struct Unsquash {
   Bfloat16* right;  // [kBlock / 16][H / 32] tiles over the features, or null
   float* biases;    // [H][16]
 
-  __m512 one(const float* grad, __m256i h) const {
+  static __m512 one(const float* grad, __m256i h) {
     const __m512 x = widen(h);
     return _mm512_mul_ps(_mm512_load_ps(grad), _mm512_fnmadd_ps(x, x, _mm512_set1_ps(1.0f)));
   }
@@ -666,7 +673,7 @@ void gather(const Net& net, const std::vector<std::unique_ptr<Sums>>& parts, int
 // ---------------------------------------------------------------------------------------------
 // Calls from XLA
 
-// Reads layers w0, b0, w1, ... from arguments first.. on; they are checked in Python.
+// Reads layers w0, b0, w1, ...; their shapes are checked in Python.
 Net read_net(ffi::RemainingArgs args, int n_layers) {
   Net net;
   for (int i = 0; i < n_layers; ++i) {

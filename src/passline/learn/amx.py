@@ -16,6 +16,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,15 @@ def fits(net: Mapping[str, jax.Array], obs: jax.Array) -> bool:
         net: layers w0, b0, w1, ... as in `mlp.Net`.
         obs: [L, F]; only the bits of bfloat16 numbers are taken, uint16.
     """
-    hidden = [net[f"b{i}"].shape[0] for i in range(len(net) // 2 - 1)]
+    last = len(net) // 2 - 1
+    hidden = [net[f"b{i}"].shape[0] for i in range(last)]
+    outputs = net[f"b{last}"].shape
+    shapes = [(*pair[::-1],) for pair in pairwise((*obs.shape[1:], *hidden))]
     return (
         obs.dtype == jnp.uint16
         and len(hidden) > 0
         and all(width % UNIT == 0 for width in hidden)
+        and [net[f"w{i}"].shape for i in range(last + 1)] == [*shapes, (*outputs, hidden[-1])]
         and is_ready()
     )
 
