@@ -59,7 +59,7 @@ def has_amx(flags: Path = CPU_FLAGS) -> bool:
 def is_ready() -> bool:
     """Compiles and loads amx.cc at the first call; returns whether this process has it.
 
-    Warns where only the compiler is missing, because training is then about half as fast.
+    Warns where only the compiler is missing, because training is then a third slower.
     """
     with _lock:
         if not _loaded:
@@ -149,7 +149,7 @@ def _load() -> ctypes.CDLL | None:
     try:
         library = _library(compiler, name)
     except subprocess.CalledProcessError as error:
-        _warn(error.stderr)
+        _warn(error.stderr or str(error.cmd[0]) + " failed")
         return None
     except (OSError, subprocess.TimeoutExpired) as error:
         _warn(str(error))
@@ -166,9 +166,9 @@ def _warn(problem: str) -> None:
     """Warns that training goes on with XLA's products."""
     first = problem.strip().partition("\n")[0]
     warnings.warn(
-        f"amx.cc does not compile ({first}): XLA multiplies instead, and training is about half as "
-        "fast. Install a C++17 compiler that knows AMX, as g++ from 12 on does, and name it in CXX "
-        "if it is not c++.",
+        f"amx.cc does not compile ({first}): XLA multiplies instead, and training is a third "
+        "slower. Install a C++17 compiler that knows AMX, as g++ from 12 on does, and name it in "
+        "CXX if it is not c++.",
         RuntimeWarning,
         stacklevel=2,
     )
