@@ -227,22 +227,23 @@ def summary(config: ppo.PPOConfig, seconds: dict[str, list[float]]) -> dict[str,
     rate = {name: config.batch_size / median[name] for name in median if "learn" not in name}
     rate["passline"] = rate[f"passline_{config.precision}"]
     peak = 2.0 * PEAK_SIZE**3 / min(seconds["peak"]) / 1e9
-    own_names = ("passline", "passline_float32", "passline_bfloat16", "passline_xla")
-    names = (*own_names, "sb3_contrib", "torch_compiled")
+    precisions = ("passline_float32", "passline_bfloat16")
+    peers = ("sb3_contrib", "torch_compiled")
+    names = ("passline", *precisions, "passline_xla", *peers)
     found: dict[str, Any] = {name: rounded(rate.get(name)) for name in names}
     found["precision"] = config.precision
     found["peak_gflops"] = round(peak, 1)
     own = f"passline_{config.precision}"
     learn = learn_flops(config) / 1e9
-    share = {name: learn / min(seconds[f"learn_{name}"]) / peak for name in own_names[1:3]}
+    share = {name: learn / min(seconds[f"learn_{name}"]) / peak for name in precisions}
     found["update_share_of_peak"] = round(share[own], 3)
     found["update_share_of_peak_float32"] = round(share["passline_float32"], 3)
     found["gradient_phase_share"] = round(median[f"learn_{own}"] / median[own], 3)
     found["passline_over"] = {
-        name: round(rate["passline"] / rate[name], 2) for name in names[4:] if name in rate
+        name: round(rate["passline"] / rate[name], 2) for name in peers if name in rate
     }
     found["passline_float32_over"] = {
-        name: round(rate["passline_float32"] / rate[name], 2) for name in names[4:] if name in rate
+        name: round(rate["passline_float32"] / rate[name], 2) for name in peers if name in rate
     }
     return found
 

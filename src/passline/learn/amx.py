@@ -23,7 +23,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-__all__ = ["BLOCK", "CPU_FLAGS", "backward", "fits", "forward", "has_amx", "is_ready"]
+__all__ = [
+    "BLOCK",
+    "CPU_FLAGS",
+    "backward",
+    "fits",
+    "forward",
+    "has_amx",
+    "is_ready",
+    "processor_has",
+]
 
 CPU_FLAGS = Path("/proc/cpuinfo")
 """Where the kernel lists what the processor can do; Linux on x86 has it."""
@@ -49,11 +58,21 @@ _loaded: list[ctypes.CDLL | None] = []
 
 def has_amx(flags: Path = CPU_FLAGS) -> bool:
     """Returns whether the processor multiplies tiles of bfloat16, and all else that is needed."""
+    return processor_has(*_NEEDED, flags=flags)
+
+
+def processor_has(*words: str, flags: Path = CPU_FLAGS) -> bool:
+    """Returns whether the processor says that it can do all of these.
+
+    Args:
+        words: as Linux names them.
+        flags: where the kernel lists what the processor can do.
+    """
     try:
-        words = set(flags.read_text(encoding="ascii", errors="replace").split())
+        told = flags.read_text(encoding="ascii", errors="replace").split()
     except OSError:
         return False
-    return words.issuperset(_NEEDED)
+    return set(told).issuperset(words)
 
 
 def is_ready() -> bool:

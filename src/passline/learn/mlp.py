@@ -43,11 +43,7 @@ def usual_precision(flags: Path = amx.CPU_FLAGS) -> Precision:
     Args:
         flags: where the kernel lists what the processor can do; Linux on x86 has it.
     """
-    try:
-        words = flags.read_text(encoding="ascii", errors="replace").split()
-    except OSError:
-        return "float32"
-    return "bfloat16" if "avx512_bf16" in words else "float32"
+    return "bfloat16" if amx.processor_has("avx512_bf16", flags=flags) else "float32"
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
