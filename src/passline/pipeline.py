@@ -413,7 +413,7 @@ def manifest_of(plan: Plan) -> dict[str, Any]:
 
 
 def _products(config: PPOConfig) -> str:
-    """Tells what multiplies in training: amx.cc or XLA."""
+    """Tells what multiplies in training: the kernel for AMX or XLA."""
     return "amx" if config.precision == "bfloat16" and amx.is_ready() else "xla"
 
 

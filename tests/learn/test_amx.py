@@ -159,9 +159,12 @@ import os, sys
 os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[: int(sys.argv[1])]))
 import hashlib, jax
 import test_amx as t
+import test_amx_gradient as g
 net, obs = t.drawn(9000, 68, 11, (128, 128))["actor"], t.observations(9000, 68)
 found = t.with_gradient(net, obs, jax.random.normal(jax.random.key(3), (11, 9000)))
-leaves = jax.tree.leaves(jax.device_get(found))
+cfg = g.config(hidden=(128, 128), minibatch_size=1920)
+whole = g.in_one_pass(cfg, g.drawn(cfg), g.played(cfg))
+leaves = jax.tree.leaves(jax.device_get((found, whole)))
 print(hashlib.sha256(b"".join(x.tobytes() for x in leaves)).hexdigest())
 """
 

@@ -1,27 +1,29 @@
-"""Outputs and gradients of a tanh network in one pass over the rows, on processors with AMX.
+"""Outputs and gradients of tanh networks in one pass over the rows, on processors with AMX.
 
 XLA's CPU backend multiplies, rounds, squashes and sums up in programs of their own, each of which
-reads and writes whole minibatches; amx.cc does all of it on a few hundred rows at a time, while
-they lie in a core's cache. Like XLA's own programs it is compiled where it runs, by the C++
-compiler of the system, once for each version, and kept beside them. Where the processor, the
-compiler or the shapes do not allow it, XLA computes the same to within the rounding of bfloat16.
+reads and writes whole minibatches; the kernel, in the folder of that name, does all of it on a few
+hundred rows at a time, while they lie in a core's cache. Like XLA's own programs it is compiled
+where it runs, by the C++ compiler of the system, once for each version, and kept beside them. Where
+the processor, the compiler or the shapes do not allow it, XLA computes the same to within the
+rounding of bfloat16.
 """
 
 import contextlib
 import ctypes
 import hashlib
+import itertools
 import os
 import subprocess
 import tempfile
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 __all__ = [
     "BLOCK",
@@ -29,6 +31,7 @@ __all__ = [
     "backward",
     "fits",
     "forward",
+    "gradient",
     "has_amx",
     "is_ready",
     "processor_has",
@@ -38,18 +41,19 @@ CPU_FLAGS = Path("/proc/cpuinfo")
 """Where the kernel lists what the processor can do; Linux on x86 has it."""
 
 BLOCK = 256
-"""Rows computed together (kBlock of amx.cc); what is kept of a layer holds whole blocks."""
+"""Rows computed together (kBlock of the kernel); what is kept of a layer holds whole blocks."""
 
 UNIT = 32
 """Widths of hidden layers are multiples of it."""
 
-_SOURCE = Path(__file__).with_suffix(".cc")
+_SOURCES = Path(__file__).parent / "kernel"
 _NEEDED = ("amx_bf16", "amx_tile", "avx512_bf16", "avx512bw", "avx512dq", "avx512f", "avx512vl")
 _OPTIONS = (
     *("-std=c++17", "-O2", "-shared", "-fPIC", "-pthread", "-mavx512f", "-mavx512bw"),
     *("-mavx512dq", "-mavx512vl", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
 )
-_SYMBOLS = ("passline_forward", "passline_backward")
+_SYMBOLS = ("passline_forward", "passline_backward", "passline_gradient")
+_TOLD = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
 _LONGEST_COMPILATION_S = 300
 
 _lock = threading.Lock()
@@ -76,9 +80,9 @@ def processor_has(*words: str, flags: Path = CPU_FLAGS) -> bool:
 
 
 def is_ready() -> bool:
-    """Compiles and loads amx.cc at the first call; returns whether this process has it.
+    """Compiles and loads the kernel at the first call; returns whether this process has it.
 
-    Warns where only the compiler is missing, because training is then a third slower.
+    Warns where only the compiler is missing, because training takes longer then.
     """
     with _lock:
         if not _loaded:
@@ -91,14 +95,15 @@ def fits(net: Mapping[str, jax.Array], obs: jax.Array) -> bool:
 
     Args:
         net: layers w0, b0, w1, ... as in `mlp.Net`.
-        obs: [L, F]; only the bits of bfloat16 numbers are taken, uint16.
+        obs: [..., F]; only the bits of bfloat16 numbers are taken, uint16.
     """
     last = len(net) // 2 - 1
     hidden = [net[f"b{i}"].shape[0] for i in range(last)]
     outputs = net[f"b{last}"].shape
-    shapes = [(*pair[::-1],) for pair in pairwise((*obs.shape[1:], *hidden))]
+    shapes = [(*pair[::-1],) for pair in itertools.pairwise((obs.shape[-1], *hidden))]
     return (
         obs.dtype == jnp.uint16
+        and obs.size > 0
         and len(hidden) > 0
         and all(width % UNIT == 0 for width in hidden)
         and [net[f"w{i}"].shape for i in range(last + 1)] == [*shapes, (*outputs, hidden[-1])]
@@ -147,6 +152,49 @@ def backward(
     return dict(zip(_names(net), found, strict=True))
 
 
+def gradient(
+    nets: Sequence[Mapping[str, jax.Array]],
+    obs: jax.Array,
+    recorded: Sequence[jax.Array],
+    starts: jax.Array,
+    settings: Sequence[jax.Array | float],
+    *,
+    lane_block: int,
+    is_normalized: bool,
+) -> tuple[list[dict[str, jax.Array]], dict[str, jax.Array]]:
+    """Computes the clipped objective's gradient on a minibatch of whole lanes.
+
+    Args:
+        nets: actor and critic, float32, whose hidden layers are as wide.
+        obs: bits of bfloat16 numbers, uint16 [T, L, F].
+        recorded: legal actions as bits, uint32; actions taken, int32; their log-probabilities,
+            values, advantages and value targets, float32; all [T, L].
+        starts: which blocks of neighboring lanes the minibatch has, int32 [n].
+        settings: clip_range, clip_range_value, value_coef, value_scale and entropy_coef.
+        lane_block: lanes of a block.
+        is_normalized: whether advantages are centered and scaled within the minibatch.
+
+    Returns:
+        (gradients of actor and critic; means over the minibatch: policy_loss, value_loss, entropy,
+        approx_kl and clip_fraction).
+    """
+    layers = [_in_order(net) for net in nets]
+    shapes = [_like((len(_TOLD),)), *(_like(x.shape) for x in itertools.chain(*layers))]
+    values = jnp.stack([jnp.float32(x) for x in settings])
+    call = jax.ffi.ffi_call("passline_gradient", shapes)
+    told, *found = call(
+        *(obs, *recorded, starts, values, *itertools.chain(*layers)),
+        lane_block=np.int64(lane_block),
+        is_normalized=is_normalized,
+    )
+    middle = len(layers[0])
+    grads = [
+        dict(zip(_names(net), part, strict=True))
+        for net, part in zip(nets, (found[:middle], found[middle:]), strict=True)
+    ]
+    return grads, dict(zip(_TOLD, told, strict=True))
+
+
 def _like(shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
 
@@ -161,7 +209,7 @@ def _in_order(net: Mapping[str, jax.Array]) -> list[jax.Array]:
 
 def _load() -> ctypes.CDLL | None:
     """Loads the compiled file, which it makes if there is none, and tells XLA of its functions."""
-    source = _SOURCE.read_bytes()
+    source = b"".join(path.read_bytes() for path in sorted(_SOURCES.iterdir()))
     compiler = os.environ.get("CXX", "c++")
     parts = (source, " ".join((compiler, *_OPTIONS)).encode(), jax.__version__.encode())
     name = f"passline-amx-{hashlib.sha256(b'|'.join(parts)).hexdigest()[:16]}.so"
@@ -185,8 +233,8 @@ def _warn(problem: str) -> None:
     """Warns that training goes on with XLA's products."""
     first = problem.strip().partition("\n")[0]
     warnings.warn(
-        f"amx.cc does not compile ({first}): XLA multiplies instead, and training is a third "
-        "slower. Install a C++17 compiler that knows AMX, as g++ from 12 on does, and name it in "
+        f"the kernel for AMX does not compile ({first}): XLA multiplies instead, and training takes "
+        "longer. Install a C++17 compiler that knows AMX, as g++ from 12 on does, and name it in "
         "CXX if it is not c++.",
         RuntimeWarning,
         stacklevel=2,
@@ -211,7 +259,14 @@ def _compiled(compiler: str, path: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
         headers = ("-isystem", jax.ffi.include_dir())
-        command = [*compiler.split(), *_OPTIONS, *headers, str(_SOURCE), "-o", str(made)]
+        command = [
+            *compiler.split(),
+            *_OPTIONS,
+            *headers,
+            str(_SOURCES / "calls.cc"),
+            "-o",
+            str(made),
+        ]
         subprocess.run(
             command, check=True, capture_output=True, text=True, timeout=_LONGEST_COMPILATION_S
         )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax  # type: ignore[import-untyped]
 
-from passline.learn import network
+from passline.learn import amx, network
 from passline.learn.rollout import Batch, Metrics, Tree
 from passline.learn.settings import Hyper, PPOConfig, scheduled
 from passline.learn.symmetry import symmetric_part
@@ -81,14 +81,14 @@ def optimize(
     orders = jax.vmap(lambda k: jax.random.permutation(k, n_blocks))(
         jax.random.split(key, config.n_epochs)
     ).reshape(config.n_epochs * config.n_minibatches, -1)
-    grad = jax.grad(_loss, has_aux=True)
 
     def is_open(loop: _Progress) -> jax.Array:
         return (loop.n_seen < orders.shape[0]) & ~loop.is_stopped
 
     def one_minibatch(loop: _Progress) -> _Progress:
-        part = _take_lanes(batch, orders[loop.n_seen], config.lane_block)
-        grads, terms = grad(loop.params, part, config, hyper, entropy_coef)
+        grads, terms = _gradient(
+            loop.params, batch, orders[loop.n_seen], config, hyper, entropy_coef
+        )
         if mirror is not None:
             grads = symmetric_part(grads, mirror)
         moved, opt_state, norm = descend(
@@ -124,6 +124,63 @@ def optimize(
     metrics["train/entropy_coef"] = entropy_coef
     metrics["train/n_epochs_done"] = end.n_applied / config.n_minibatches
     return end.params, end.opt_state, metrics
+
+
+def _gradient(
+    params: network.Params,
+    batch: Batch,
+    blocks: jax.Array,
+    config: PPOConfig,
+    hyper: Hyper,
+    entropy_coef: jax.Array,
+) -> tuple[network.Params, dict[str, jax.Array]]:
+    """Computes the objective's gradient on a minibatch, and its terms.
+
+    Args:
+        params: where it is taken.
+        batch: the whole rollout.
+        blocks: which blocks of neighboring lanes the minibatch has, int32.
+        config: the learner's settings.
+        hyper: those that are values.
+        entropy_coef: weight of the entropy now.
+    """
+    if not _fits(params, batch.obs):
+        part = _take_lanes(batch, blocks, config.lane_block)
+        return jax.grad(_loss, has_aux=True)(params, part, config, hyper, entropy_coef)
+    obs, *recorded = batch
+    grads, means = amx.gradient(
+        [params["actor"], params["critic"]],
+        obs,
+        recorded,
+        blocks,
+        (
+            *(hyper.clip_range, hyper.clip_range_value, hyper.value_coef, hyper.value_scale),
+            entropy_coef,
+        ),
+        lane_block=config.lane_block,
+        is_normalized=config.normalize_advantage == "minibatch",
+    )
+    value_part = hyper.value_coef * means["value_loss"]
+    return {"actor": grads[0], "critic": grads[1]}, {
+        "train/approx_kl": means["approx_kl"],
+        "train/clip_fraction": means["clip_fraction"],
+        "train/entropy_loss": -means["entropy"],
+        "train/loss": means["policy_loss"] + value_part - entropy_coef * means["entropy"],
+        "train/policy_gradient_loss": means["policy_loss"],
+        "train/value_loss": means["value_loss"],
+    }
+
+
+def _fits(params: network.Params, obs: jax.Array) -> bool:
+    """Returns whether the kernel for AMX computes the gradient of both networks."""
+    actor, critic = params["actor"], params["critic"]
+    widths = [[net[f"b{i}"].shape[0] for i in range(len(net) // 2 - 1)] for net in (actor, critic)]
+    return (
+        widths[0] == widths[1]
+        and critic[f"w{len(widths[1])}"].ndim == 1
+        and amx.fits(actor, obs)
+        and amx.fits(critic, obs)
+    )
 
 
 def _take_lanes(batch: Batch, blocks: jax.Array, lane_block: int) -> Batch:
