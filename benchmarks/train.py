@@ -6,9 +6,9 @@ environment through its plugs. One repetition is one update, its rollout include
 interleaved, so that a busy machine slows all alike, and medians are taken after a warm-up. Torch
 uses one thread or as many as there are CPUs, whichever is faster in the warm-up: on a busy machine
 its threads wait for each other.
-passline is measured in both precisions of its products, and where the kernel for AMX multiplies also with XLA's
-products instead; the others multiply in float32, so that passline_float32 is the comparison of like
-with like.
+passline is measured in both precisions of its products, and where the kernel for AMX multiplies
+also with XLA's products instead; the others multiply in float32, so that passline_float32 is the
+comparison of like with like.
 update_share_of_peak is the rate of passline's gradient phase (value pass and all epochs, counting
 the networks' multiply-adds alone) divided by that of a large product of float32 matrices, the best
 of each, in float32. start_s runs from the start of the interpreter to the end of the first update,

@@ -233,9 +233,9 @@ def _warn(problem: str) -> None:
     """Warns that training goes on with XLA's products."""
     first = problem.strip().partition("\n")[0]
     warnings.warn(
-        f"the kernel for AMX does not compile ({first}): XLA multiplies instead, and training takes "
-        "longer. Install a C++17 compiler that knows AMX, as g++ from 12 on does, and name it in "
-        "CXX if it is not c++.",
+        f"the kernel for AMX does not compile ({first}): XLA multiplies instead, and training "
+        "takes longer. Install a C++17 compiler that knows AMX, as g++ from 12 on does, and name "
+        "it in CXX if it is not c++.",
         RuntimeWarning,
         stacklevel=2,
     )
