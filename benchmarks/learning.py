@@ -60,7 +60,6 @@ from passline.learn.ppo import PPOConfig, init_train_state, make_hyper, make_upd
 from passline.market.nulls import bar_flip  # noqa: E402
 from passline.market.synthetic import SyntheticMarket, oracle_signal, synthesize  # noqa: E402
 from passline.rulebook import load_rulebook  # noqa: E402
-from passline.sim.jit import sim_jit  # noqa: E402
 from passline.sim.layout import Outcome  # noqa: E402
 from passline.task import env  # noqa: E402
 from passline.task.actions import N_ACTIONS  # noqa: E402
@@ -174,7 +173,7 @@ def entry_curve(world: World, phase: Phase, judged: Any, starts: Starts) -> list
     ppo, n = world.config.ppo, N_UPDATES[phase.learner]
     began = time.perf_counter()
     key = jax.random.key(world.seed)
-    lanes = sim_jit(env.reset, static_argnums=2)(params, key, ppo.n_lanes)
+    lanes = env.compiled_reset()(params, key, ppo.n_lanes)
     state = init_train_state(ppo, lanes, len(OBSERVATION_NAMES), N_ACTIONS, key, MIRROR)
     update = entry_update(world, phase, params, ppo)
     hyper = make_hyper(phase_settings(ppo, phase), 0, n)

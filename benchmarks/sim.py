@@ -105,7 +105,7 @@ class Play:
         self._block = sim_jit(block, is_fused=True, donate_argnums=(1,))
         self._params = params
         self._keys = list(jax.random.split(jax.random.key(SEED), n_threads))
-        begin = sim_jit(env.reset, static_argnums=2)
+        begin = env.compiled_reset()
         self._states = [begin(params, key, n_lanes // n_threads) for key in self._keys]
         self._pool = ThreadPoolExecutor(n_threads)
 

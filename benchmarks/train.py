@@ -71,7 +71,7 @@ class Passline:
     def __init__(self, task: Task, config: ppo.PPOConfig) -> None:
         self.params, self.config = task.params, config
         key = jax.random.key(SEED)
-        lanes = sim_jit(env.reset, static_argnums=2)(task.params, key, config.n_lanes)
+        lanes = env.compiled_reset()(task.params, key, config.n_lanes)
         self.state = ppo.init_train_state(config, lanes, N_FEATURES, N_ACTIONS, key, MIRROR)
         self._update = ppo.make_update(env, config, MIRROR)
         play = sim_jit(
@@ -254,7 +254,7 @@ def first_update(cache: str, n_lanes: int) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     Thread(target=amx.is_ready, daemon=True).start()  # as the commands do
     task, config, key = built_in_task(), ppo.PPOConfig(n_lanes=n_lanes), jax.random.key(SEED)
-    lanes = sim_jit(env.reset, static_argnums=2)(task.params, key, config.n_lanes)
+    lanes = env.compiled_reset()(task.params, key, config.n_lanes)
     state = ppo.init_train_state(config, lanes, N_FEATURES, N_ACTIONS, key, MIRROR)
     jax.block_until_ready(ppo.make_update(env, config, MIRROR)(task.params, state))
 

@@ -719,7 +719,8 @@ def _store_distributions(job: Job, trained: network.Params, phase: Phase, judged
     train, strength = job.split.train, job.config.curriculum.reweigh
     rates = stored_rates(job.run.path / "checkpoints")
     own = phase_params(prepared, phase, train, start_weights(prepared, train, rates, strength))
-    drawn = env.reset(own, jax.random.key(job.config.curriculum.seed + 1), N_TRAIN_SAMPLE)
+    key = jax.random.key(job.config.curriculum.seed + 1)
+    drawn = env.compiled_reset()(own, key, N_TRAIN_SAMPLE)
     agent = scripted(PolicyKind.AGENT, trained)
     played = play_episodes(own, network.act_greedy, agent, drawn, seed=0)
     write_distributions(

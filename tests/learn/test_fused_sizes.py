@@ -54,7 +54,7 @@ for n_lanes, n_steps, precision, hidden in {sizes}:
         n_lanes=n_lanes, share_lanes=n_lanes, rollout_steps=n_steps, lane_block=1,
         minibatch_size=n_lanes * n_steps, hidden=hidden, precision=precision,
     )
-    lanes = sim_jit(env.reset, static_argnums=2)(params, key, n_lanes)
+    lanes = env.compiled_reset()(params, key, n_lanes)
     state = ppo.init_train_state(config, lanes, len(OBSERVATION_NAMES), N_ACTIONS, key)
 
     def play(params, weights, lanes, key):
@@ -96,7 +96,7 @@ from passline.learn import network
 from passline.learn.settings import PPOConfig
 from passline.market.synthetic import SyntheticConfig, synthesize
 from passline.pipeline import untrained_network
-from passline.sim.jit import has_multi_output_fusion, sim_jit
+from passline.sim.jit import has_multi_output_fusion
 from passline.task import env
 
 assert has_multi_output_fusion()
@@ -104,7 +104,7 @@ days = SyntheticConfig(start_date=date(2024, 1, 2), end_date=date(2024, 3, 1))
 bars = synthesize(days, seed=0).bars
 params = make_task(bars, "apex-intraday-50k", "entry", part="whole").params
 for n, n_lanes, precision, hidden in {sizes}:
-    starts = sim_jit(env.reset, static_argnums=2)(params, jax.random.key(n), n)
+    starts = env.compiled_reset()(params, jax.random.key(n), n)
     weights = untrained_network(PPOConfig(hidden=hidden, precision=precision))
     for kind in (PolicyKind.AGENT, PolicyKind.RANDOM_ENTRY):
         policy = scripted(kind, weights, entry_rate=0.05)

@@ -123,7 +123,11 @@ def _step(params: TaskParams, running: _Running, action: Array) -> tuple[_Runnin
 @cache
 def _compiled() -> tuple[Callable[..., Any], ...]:
     """Compiles at first use, once for all plugs, so that importing a plug starts no device."""
-    return sim_jit(_draw, static_argnums=2), sim_jit(_open), sim_jit(_step, is_fused=True)
+    return (
+        sim_jit(_draw, static_argnums=2, is_fused=True),
+        sim_jit(_open),
+        sim_jit(_step, is_fused=True),
+    )
 
 
 class Lanes:

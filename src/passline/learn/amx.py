@@ -185,7 +185,7 @@ def gradient(
     told, *found = call(
         *(obs, *recorded, starts, values, *itertools.chain(*layers)),
         lane_block=np.int64(lane_block),
-        is_normalized=is_normalized,
+        is_normalized=np.int64(is_normalized),
     )
     middle = len(layers[0])
     grads = [

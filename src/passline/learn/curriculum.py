@@ -8,7 +8,7 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, get_args, get_type_hints
 
@@ -52,7 +52,6 @@ from passline.learn.ppo import (
 )
 from passline.learn.reweigh import FAILURE_RATES, failure_rates, rates_in, start_weights
 from passline.learn.symmetry import is_symmetric
-from passline.sim.jit import sim_jit
 from passline.sim.layout import DoneReason
 from passline.task import env
 from passline.task.actions import ACTION_NAMES, N_ACTIONS, stand_ins
@@ -297,11 +296,6 @@ def update_of(ppo: PPOConfig, mirror: Mirror | None) -> Update:
     return _update_of_shapes(dataclasses.replace(ppo, **usual), mirror)
 
 
-@cache
-def _reset() -> Any:
-    return sim_jit(env.reset, static_argnums=2)
-
-
 @lru_cache(maxsize=4)
 def _update_of_shapes(shapes: PPOConfig, mirror: Mirror | None) -> Update:
     return make_update(env, shapes, mirror)
@@ -352,7 +346,7 @@ def _fresh(work: _Work, phase: int, mirror: Mirror | None) -> _Saved:
     """Draws a learner with the lanes of a phase."""
     params = phase_params(work.prepared, work.phases[phase], work.split.train)
     settings, key = work.settings(phase), jax.random.key(work.config.seed)
-    lanes = _reset()(params, jax.random.fold_in(key, 1), settings.n_lanes)
+    lanes = env.compiled_reset()(params, jax.random.fold_in(key, 1), settings.n_lanes)
     draws = jax.random.fold_in(key, 2)
     state = init_train_state(settings, lanes, len(OBSERVATION_NAMES), N_ACTIONS, draws, mirror)
     if work.base is not None:
@@ -379,7 +373,7 @@ def _enter_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
     phase = work.phases[cursor.phase]
     carried = _carried(saved.state.params, work.phases[cursor.phase - 1], phase)
     key = jax.random.fold_in(jax.random.key(work.config.seed), 1000 + cursor.phase)
-    lanes = _reset()(params, key, work.settings(cursor.phase).n_lanes)
+    lanes = env.compiled_reset()(params, key, work.settings(cursor.phase).n_lanes)
     return _Saved(next_phase_state(saved.state._replace(params=carried), lanes), _copy(carried))
 
 

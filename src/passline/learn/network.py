@@ -62,24 +62,25 @@ def init_params(
     Returns:
         The parameters, float32.
     """
-    params: Params = {}
+    params: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
     widths_of = ((n_features, *hidden, n_actions), (n_features, *hidden, 1))
     drawn_of = _normal_matrices(key, widths_of)
     for name, widths, gain, matrices in zip(
         ("actor", "critic"), widths_of, (0.01, 1.0), drawn_of, strict=True
     ):
-        net: dict[str, jax.Array] = {}
+        net = {}
         for i, drawn in enumerate(matrices):
             columns = _orthonormal(np.asarray(drawn))
             weights = columns if widths[i + 1] >= widths[i] else columns.T
             scale = gain if i == len(hidden) else math.sqrt(2.0)
-            net[f"w{i}"] = jnp.asarray(np.float32(scale) * weights)
-            net[f"b{i}"] = jnp.zeros((widths[i + 1],), jnp.float32)
+            net[f"w{i}"] = np.float32(scale) * weights
+            net[f"b{i}"] = np.zeros(widths[i + 1], np.float32)
         params[name] = net
-    last = f"w{len(hidden)}"
-    params["critic"][last] = params["critic"][last][0]
-    params["critic"][f"b{len(hidden)}"] = jnp.zeros((), jnp.float32)
-    return params
+    last = len(hidden)
+    for single in (f"w{last}", f"b{last}"):
+        params["critic"][single] = params["critic"][single][0]
+    placed: Params = jax.device_put(params, may_alias=False)
+    return placed
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -88,14 +89,19 @@ def _normal_matrices(
 ) -> list[list[jax.Array]]:
     """Draws a standard normal matrix a layer of each network, [out, in] or its transpose.
 
-    Whichever is taller; all in one program, for each takes long to compile.
+    Whichever is taller. Each is the beginning of as many draws as the largest takes, which are
+    those of its own shape: one program for all, for each takes long to compile.
     """
-    found = []
-    for net_key, widths in zip(jax.random.split(key, len(widths_of)), widths_of, strict=True):
-        shapes = [(max(pair), min(pair)) for pair in itertools.pairwise(widths)]
-        keys = jax.random.split(net_key, len(shapes))
-        found.append([jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)])
-    return found
+    shapes = [
+        [(max(pair), min(pair)) for pair in itertools.pairwise(widths)] for widths in widths_of
+    ]
+    nets = jax.random.split(key, len(widths_of))
+    keys = [jax.random.split(k, len(of_net)) for k, of_net in zip(nets, shapes, strict=True)]
+    most = max(math.prod(shape) for of_net in shapes for shape in of_net)
+    drawn = iter(jax.vmap(lambda k: jax.random.normal(k, (most,)))(jnp.concatenate(keys)))
+    return [
+        [next(drawn)[: math.prod(shape)].reshape(shape) for shape in of_net] for of_net in shapes
+    ]
 
 
 def _orthonormal(drawn: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -4,6 +4,8 @@ Training, evaluation, replay and every plug call these functions and no others, 
 learned is what is judged. Constants come in as TaskParams; phases differ in values, never in code.
 """
 
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -11,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from passline.sim.draws import uniforms
+from passline.sim.jit import sim_jit
 from passline.sim.layout import (
     AnyArray,
     DoneReason,
@@ -35,6 +38,7 @@ __all__ = [
     "act_on",
     "begin",
     "close_windows",
+    "compiled_reset",
     "observe",
     "reset",
     "restart",
@@ -137,6 +141,12 @@ def reset(params: TaskParams, key: Array, n_lanes: int, *, at: Array | int = 0) 
         uniforms(key, (N_DRAWS, n_lanes), at=at),
     )
     return EnvState(sim, end, component, sim.bar)
+
+
+@cache
+def compiled_reset() -> Callable[[TaskParams, Array, int], EnvState]:
+    """Returns `reset` compiled for the number of lanes it is given; one program for all who ask."""
+    return sim_jit(reset, static_argnums=2, is_fused=True)
 
 
 def restart(params: TaskParams, state: EnvState, is_done: Array, key: Array) -> EnvState:

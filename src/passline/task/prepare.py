@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import NDArray
@@ -169,7 +168,7 @@ def prepare(bars: Sequence[Bars], rulebook: Rulebook, config: TaskConfig) -> Pre
         rolls=np.concatenate(rolls).astype(np.int32),
         rules=rules,
         markets=markets,
-        base=jax.tree.map(jnp.asarray, base),
+        base=jax.device_put(base),
     )
 
 
@@ -249,4 +248,4 @@ def phase_params(
         "weights": reward_weights(phase),
         "mix": mix,
     }
-    return prepared.base._replace(**jax.tree.map(jnp.asarray, small))
+    return prepared.base._replace(**jax.device_put(small))

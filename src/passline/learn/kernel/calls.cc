@@ -1,7 +1,8 @@
 // What XLA calls: a tanh network's outputs, their gradient, and the gradient of a minibatch.
 //
 // Parts of the rows are computed by as many threads as XLA has, and their gradients are added up in
-// a fixed order: the same bits for any number of threads. Shapes are checked in Python.
+// a fixed order: the same bits for any number of threads. Shapes and types are checked in Python;
+// all calls are bound in the same way, for each way takes the compiler a second.
 
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -25,10 +26,6 @@ namespace passline {
 namespace {
 
 namespace ffi = xla::ffi;
-
-using Floats = ffi::Buffer<ffi::F32>;
-using Integers = ffi::Buffer<ffi::S32>;
-using Halves = ffi::Buffer<ffi::U16>;  // the bits of bfloat16 numbers
 
 constexpr int kPartBlocks = 4;  // blocks that are worth a thread of their own
 constexpr int kParts = 8;       // of the rows at most, each with a gradient of its own
@@ -96,24 +93,36 @@ struct Parts {
   int n;
 };
 
+template <typename T>
+const T* data_of(const ffi::RemainingArgs& args, size_t i) {
+  return static_cast<const T*>(args.get<ffi::AnyBuffer>(i)->untyped_data());
+}
+
+template <typename T>
+T* data_of(const ffi::RemainingRets& rets, size_t i) {
+  return static_cast<T*>((*rets.get<ffi::AnyBuffer>(i))->untyped_data());
+}
+
+ffi::AnyBuffer::Dimensions shape_of(const ffi::RemainingArgs& args, size_t i) {
+  return args.get<ffi::AnyBuffer>(i)->dimensions();
+}
+
 // Reads layers w0, b0, w1, ... from an argument on.
-Net read_net(ffi::RemainingArgs args, int first, int n_layers) {
+Net read_net(const ffi::RemainingArgs& args, int first, int n_layers) {
   Net net;
-  for (int i = 0; i < n_layers; ++i) {
-    const auto w = *args.get<Floats>(first + 2 * i);
-    const auto b = *args.get<Floats>(first + 2 * i + 1);
-    const auto dims = w.dimensions();
-    net.is_single = dims.size() == 1;
-    net.layers.push_back({static_cast<int>(dims.back()),
-                          net.is_single ? 1 : static_cast<int>(dims.front()), w.typed_data(),
-                          b.typed_data()});
+  for (int i = first; i < first + 2 * n_layers; i += 2) {
+    const auto shape = shape_of(args, i);
+    net.is_single = shape.size() == 1;
+    net.layers.push_back({static_cast<int>(shape.back()),
+                          net.is_single ? 1 : static_cast<int>(shape.front()),
+                          data_of<float>(args, i), data_of<float>(args, i + 1)});
   }
   return net;
 }
 
 // Adds up the parts' gradients of a network into results w0, b0, w1, ... from one on.
 void write_sums(ffi::ThreadPool& pool, const Net& net, const std::vector<const Sums*>& parts,
-                ffi::RemainingRets rets, int first) {
+                const ffi::RemainingRets& rets, int first) {
   struct Piece {
     int layer, out_tile;
   };
@@ -123,9 +132,8 @@ void write_sums(ffi::ThreadPool& pool, const Net& net, const std::vector<const S
   }
   for_each(pool, static_cast<int>(pieces.size()), [&](int piece) {
     const auto [layer, out_tile] = pieces[piece];
-    auto weights = *rets.get<Floats>(first + 2 * layer);
-    auto biases = *rets.get<Floats>(first + 2 * layer + 1);
-    gather(net, parts, layer, out_tile, weights->typed_data(), biases->typed_data());
+    gather(net, parts, layer, out_tile, data_of<float>(rets, first + 2 * layer),
+           data_of<float>(rets, first + 2 * layer + 1));
   });
 }
 
@@ -136,11 +144,13 @@ RowSet neighbors(const Bfloat16* obs, int n, int n_features) {
   return rows;
 }
 
-ffi::Error forward(ffi::ThreadPool pool, Halves obs, ffi::RemainingArgs args,
-                   ffi::Result<Floats> outputs, ffi::RemainingRets rets) {
-  const Net net = read_net(args, 0, static_cast<int>(args.size()) / 2);
+// Takes obs [L, F] and layers; gives outputs, and what is kept of the hidden layers if it is asked.
+ffi::Error forward(ffi::ThreadPool pool, ffi::Dictionary, ffi::RemainingArgs args,
+                   ffi::RemainingRets rets) {
+  const auto* obs = data_of<Bfloat16>(args, 0);
+  const Net net = read_net(args, 1, static_cast<int>(args.size()) / 2);
   const int n_features = net.n_features();
-  const Parts parts(obs.dimensions()[0]);
+  const Parts parts(shape_of(args, 0)[0]);
   const Weights weights = weights_of(net, call_arena());
   for_each(pool, parts.n, [&](int part) {
     const TileScope tiles;
@@ -149,27 +159,29 @@ ffi::Error forward(ffi::ThreadPool pool, Halves obs, ffi::RemainingArgs args,
     Bfloat16* features = features_space(n_features, arena);
     parts.for_blocks_of(part, [&](size_t row, int n) {
       std::vector<Bfloat16*> kept;
-      for (size_t i = 0; i < rets.size(); ++i) {
-        auto buffer = *rets.get<Halves>(i);
-        kept.push_back(buffer->typed_data() + row * net.layers[i].n_out);
+      for (size_t i = 1; i < rets.size(); ++i) {
+        kept.push_back(data_of<Bfloat16>(rets, i) + row * net.layers[i - 1].n_out);
       }
       // What is kept is read in whole blocks.
       const int chunks = kept.empty() ? round_up(n, kDepth) / kDepth : kChunks;
-      features_right(neighbors(obs.typed_data() + row * n_features, n, n_features), n_features,
-                     chunks, features);
-      forward_block(net, weights, features, n, chunks, outputs->typed_data() + row, parts.n_rows,
-                    kept, scratch);
+      features_right(neighbors(obs + row * n_features, n, n_features), n_features, chunks,
+                     features);
+      forward_block(net, weights, features, n, chunks, data_of<float>(rets, 0) + row,
+                    parts.n_rows, kept, scratch);
     });
   });
   return ffi::Error::Success();
 }
 
-ffi::Error backward(ffi::ThreadPool pool, Halves obs, Floats grad, ffi::RemainingArgs args,
+// Takes obs [L, F], the outputs' gradient, layers and what was kept; gives the layers' gradients.
+ffi::Error backward(ffi::ThreadPool pool, ffi::Dictionary, ffi::RemainingArgs args,
                     ffi::RemainingRets rets) {
+  const auto* obs = data_of<Bfloat16>(args, 0);
+  const auto* grad = data_of<float>(args, 1);
   const int n_layers = static_cast<int>(rets.size()) / 2;
-  const Net net = read_net(args, 0, n_layers);
+  const Net net = read_net(args, 2, n_layers);
   const int n_features = net.n_features();
-  const Parts parts(obs.dimensions()[0]);
+  const Parts parts(shape_of(args, 0)[0]);
   Arena& of_call = call_arena();
   const Weights transposed = transposed_of(net, of_call);
   std::vector<Sums> sums;
@@ -180,14 +192,13 @@ ffi::Error backward(ffi::ThreadPool pool, Halves obs, Floats grad, ffi::Remainin
     const BackwardScratch scratch(net, arena);
     Bfloat16* rows = rows_space(n_features, arena);
     parts.for_blocks_of(part, [&](size_t row, int n) {
-      std::vector<Bfloat16*> kept;
-      for (int i = 0; i + 1 < n_layers; ++i) {
-        const auto buffer = *args.get<Halves>(2 * n_layers + i);
-        kept.push_back(buffer.typed_data() + row * net.layers[i].n_out);
+      std::vector<const Bfloat16*> kept;
+      for (int i = 0; i < net.n_hidden(); ++i) {
+        kept.push_back(data_of<Bfloat16>(args, 2 + 2 * n_layers + i) + row * net.layers[i].n_out);
       }
-      rows_right(neighbors(obs.typed_data() + row * n_features, n, n_features), n_features, rows);
-      backward_block(net, transposed, rows, n, grad.typed_data() + row, parts.n_rows, kept,
-                     sums[part], scratch);
+      rows_right(neighbors(obs + row * n_features, n, n_features), n_features, rows);
+      backward_block(net, transposed, rows, n, grad + row, parts.n_rows, kept, sums[part],
+                     scratch);
     });
   });
   std::vector<const Sums*> found;
@@ -212,35 +223,42 @@ struct Pass {
   Pass(const Learner& learner, Arena& arena)
       : outputs(arena.take<float>(static_cast<size_t>(learner.net.layers.back().n_out) * kBlock)) {
     for (int i = 0; i < learner.net.n_hidden(); ++i) {
-      kept.push_back(arena.take<Bfloat16>(static_cast<size_t>(learner.net.layers[i].n_out) * kBlock));
+      const size_t width = learner.net.layers[i].n_out;
+      written.push_back(arena.take<Bfloat16>(width * kBlock));
     }
+    kept.assign(written.begin(), written.end());
   }
   float* outputs;
-  std::vector<Bfloat16*> kept;
+  std::vector<Bfloat16*> written;    // the hidden layers' activations
+  std::vector<const Bfloat16*> kept; // the same, to be read
 };
 
-ffi::Error gradient(ffi::ThreadPool pool, int64_t lane_block, bool is_normalized, Halves obs,
-                    ffi::Buffer<ffi::U32> mask_bits, Integers action, Floats log_prob,
-                    Floats value, Floats advantage, Floats value_target, Integers starts,
-                    Floats settings, ffi::RemainingArgs args, ffi::Result<Floats> told,
+// Takes obs [T, L, F], what was recorded, blocks, settings and the layers of actor and critic;
+// gives what is told, and the layers' gradients.
+ffi::Error gradient(ffi::ThreadPool pool, ffi::Dictionary attrs, ffi::RemainingArgs args,
                     ffi::RemainingRets rets) {
-  const auto dims = obs.dimensions();  // [T, L, F]
-  const Minibatch minibatch(starts.typed_data(), static_cast<int>(starts.element_count()),
-                            static_cast<int>(lane_block), static_cast<int>(dims[1]),
-                            static_cast<int>(dims[0]));
-  const Decisions decisions{mask_bits.typed_data(), action.typed_data(),
-                            log_prob.typed_data(),  value.typed_data(),
-                            advantage.typed_data(), value_target.typed_data()};
-  const float* given = settings.typed_data();
+  constexpr int kStarts = 7, kSettings = 8, kLayers = 9;
+  const auto shape = shape_of(args, 0);
+  const auto* obs = data_of<Bfloat16>(args, 0);
+  const Decisions decisions{data_of<uint32_t>(args, 1), data_of<int32_t>(args, 2),
+                            data_of<float>(args, 3),    data_of<float>(args, 4),
+                            data_of<float>(args, 5),    data_of<float>(args, 6)};
+  const Minibatch minibatch(data_of<int32_t>(args, kStarts),
+                            static_cast<int>(shape_of(args, kStarts)[0]),
+                            static_cast<int>(*attrs.get<int64_t>("lane_block")),
+                            static_cast<int>(shape[1]), static_cast<int>(shape[0]));
+  const auto* given = data_of<float>(args, kSettings);
   Terms terms{given[0], given[1], given[2], given[3], given[4], 0.0f, 1.0f,
               1.0f / static_cast<float>(minibatch.n_rows())};
-  if (is_normalized) center_advantages(decisions.advantage, minibatch, terms);
+  if (*attrs.get<int64_t>("is_normalized") != 0) {
+    center_advantages(decisions.advantage, minibatch, terms);
+  }
 
   const Parts parts(minibatch.n_rows());
   const int n_layers = static_cast<int>(rets.size()) / 4;
   Arena& of_call = call_arena();
-  Learner actor(read_net(args, 0, n_layers), parts.n, of_call);
-  Learner critic(read_net(args, 2 * n_layers, n_layers), parts.n, of_call);
+  Learner actor(read_net(args, kLayers, n_layers), parts.n, of_call);
+  Learner critic(read_net(args, kLayers + 2 * n_layers, n_layers), parts.n, of_call);
   const int n_features = actor.net.n_features();
   const int n_actions = actor.net.layers.back().n_out;
   std::vector<Totals> totals(parts.n);
@@ -258,13 +276,13 @@ ffi::Error gradient(ffi::ThreadPool pool, int64_t lane_block, bool is_normalized
       RowSet rows;
       rows.n = n;
       for (int i = 0; i < n; ++i) {
-        rows.at[i] = obs.typed_data() + static_cast<size_t>(places[i]) * n_features;
+        rows.at[i] = obs + static_cast<size_t>(places[i]) * n_features;
       }
       features_right(rows, n_features, kChunks, features);
       rows_right(rows, n_features, over_rows);
       const auto forward_of = [&](const Learner& learner, const Pass& pass) {
         forward_block(learner.net, learner.weights, features, n, kChunks, pass.outputs, kBlock,
-                      pass.kept, forward_scratch);
+                      pass.written, forward_scratch);
       };
       const auto backward_of = [&](Learner& learner, const Pass& pass) {
         backward_block(learner.net, learner.transposed, over_rows, n, pass.outputs, kBlock,
@@ -278,7 +296,7 @@ ffi::Error gradient(ffi::ThreadPool pool, int64_t lane_block, bool is_normalized
       backward_of(critic, judging);
     });
   });
-  int first = 0;
+  int first = 1;
   for (const Learner* learner : {&actor, &critic}) {
     std::vector<const Sums*> found;
     for (const Sums& part : learner->sums) found.push_back(&part);
@@ -288,7 +306,8 @@ ffi::Error gradient(ffi::ThreadPool pool, int64_t lane_block, bool is_normalized
   for (int i = 0; i < kTold; ++i) {
     double sum = 0.0;
     for (const Totals& part : totals) sum += _mm512_reduce_add_ps(part.of[i]);
-    told->typed_data()[i] = static_cast<float>(sum / static_cast<double>(minibatch.n_rows()));
+    data_of<float>(rets, 0)[i] =
+        static_cast<float>(sum / static_cast<double>(minibatch.n_rows()));
   }
   return ffi::Error::Success();
 }
@@ -302,36 +321,18 @@ extern "C" int passline_request_tiles() {
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(passline_forward, passline::forward,
-                              xla::ffi::Ffi::Bind()
-                                  .Ctx<xla::ffi::ThreadPool>()
-                                  .Arg<passline::Halves>()
-                                  .RemainingArgs()
-                                  .Ret<passline::Floats>()
-                                  .RemainingRets());
+namespace {
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(passline_backward, passline::backward,
-                              xla::ffi::Ffi::Bind()
-                                  .Ctx<xla::ffi::ThreadPool>()
-                                  .Arg<passline::Halves>()
-                                  .Arg<passline::Floats>()
-                                  .RemainingArgs()
-                                  .RemainingRets());
+auto binding() {
+  return xla::ffi::Ffi::Bind()
+      .Ctx<xla::ffi::ThreadPool>()
+      .Attrs()
+      .RemainingArgs()
+      .RemainingRets();
+}
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(passline_gradient, passline::gradient,
-                              xla::ffi::Ffi::Bind()
-                                  .Ctx<xla::ffi::ThreadPool>()
-                                  .Attr<int64_t>("lane_block")
-                                  .Attr<bool>("is_normalized")
-                                  .Arg<passline::Halves>()
-                                  .Arg<xla::ffi::Buffer<xla::ffi::U32>>()
-                                  .Arg<passline::Integers>()
-                                  .Arg<passline::Floats>()
-                                  .Arg<passline::Floats>()
-                                  .Arg<passline::Floats>()
-                                  .Arg<passline::Floats>()
-                                  .Arg<passline::Integers>()
-                                  .Arg<passline::Floats>()
-                                  .RemainingArgs()
-                                  .Ret<passline::Floats>()
-                                  .RemainingRets());
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(passline_forward, passline::forward, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(passline_backward, passline::backward, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(passline_gradient, passline::gradient, binding());

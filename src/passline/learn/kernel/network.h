@@ -366,8 +366,8 @@ struct Unsquash {
 // rows: their right tiles over the rows. grad: [n_out, n_rows], of which n rows from here. kept:
 // what `forward_block` kept of them.
 inline void backward_block(const Net& net, const Weights& transposed, const Bfloat16* rows, int n,
-                           const float* grad, size_t n_rows, const std::vector<Bfloat16*>& kept,
-                           Sums& sums, const BackwardScratch& scratch) {
+                           const float* grad, size_t n_rows,
+                           const std::vector<const Bfloat16*>& kept, Sums& sums, const BackwardScratch& scratch) {
   int i = net.n_hidden();
   Bfloat16* right = scratch.even;
   output_grads(net.layers[i], grad, n_rows, n, scratch.left, right, sums.biases[i]);
