@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from passline.cli import main
-from passline.kinds import NULL_RESULTS_FILE, RunKind, kind_of
+from passline.kinds import NULL_RESULTS_FILE, Origin, RunKind, kind_of, origin_of
 from passline.runs import Run, create_run, list_runs
 
 NEEDS_AGENT = {
@@ -110,3 +110,22 @@ def test_the_report_of_an_empty_walk_forward_says_how_to_fill_it(walk, capsys) -
     code, err = said(["report", str(walk.path)], capsys)
     assert code == 2
     assert f"passline walkforward --resume {walk.id}" in err
+
+
+GATES = [{"phase": "entry", "is_passed": True}, {"phase": "account", "is_passed": False}]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "origin"),
+    [
+        ({}, Origin()),
+        ({"progress": {"gates": GATES[:1]}}, Origin()),
+        ({"progress": {"gates": GATES}}, Origin(passed_gates=False)),
+        ({"progress": {"gates": GATES[:1], "forced": True}}, Origin(passed_gates=False)),
+        ({"lineage": {"base_forced": True}}, Origin(passed_gates=False)),
+        ({"config": {"model_sha256": "ab" * 32}}, Origin(is_trained_here=False)),
+    ],
+)
+def test_how_an_agent_came_to_be_is_told_from_its_manifest(manifest, origin) -> None:
+    assert origin_of(manifest) == origin
+    assert origin_of(manifest, GATES).passed_gates is False

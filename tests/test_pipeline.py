@@ -25,7 +25,7 @@ from passline.evaluate.replay_choice import page_name
 from passline.evaluate.table import append_evaluation, load_evaluations
 from passline.evaluate.verdict import UNKNOWN_TRAINING
 from passline.final import unseal
-from passline.kinds import RunKind, kind_of
+from passline.kinds import RunKind, is_forced, kind_of
 from passline.learn.checkpoint import list_checkpoints
 from passline.learn.curriculum import Progress as Steps
 from passline.learn.curriculum import load_network
@@ -35,7 +35,6 @@ from passline.recording import Recorder, ResumePoint
 from passline.registry import (
     configurations_tried,
     data_fingerprints,
-    is_forced,
     verify_run,
 )
 from passline.reproduce import reproduce, table_sha256
@@ -375,7 +374,7 @@ def test_a_training_begins_with_the_weights_of_another(settings, finished, tmp_p
     lineage = open_run(job.run.path).manifest["lineage"]
     assert lineage["base_run"] == outcome.run.id
     assert lineage["base_forced"] is True
-    assert is_forced(open_run(job.run.path))
+    assert is_forced(open_run(job.run.path).manifest)
     kept = kept_base(open_run(job.run.path), config.ppo)
     for net, layers in base.network.items():
         for name, values in layers.items():

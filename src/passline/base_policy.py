@@ -11,12 +11,12 @@ from datetime import date
 from typing import Any
 
 from passline.errors import ConfigError
-from passline.kinds import require_agent, require_training
+from passline.kinds import is_forced, require_agent, require_training
 from passline.learn import network
 from passline.learn.checkpoint import list_checkpoints, read_checkpoint_info, save_checkpoint
 from passline.learn.curriculum import load_policy
 from passline.learn.settings import PPOConfig
-from passline.registry import data_fingerprints, is_forced
+from passline.registry import data_fingerprints
 from passline.runs import Run
 from passline.task.actions import ACTION_NAMES
 from passline.task.prepare import OBSERVATION_NAMES
@@ -67,7 +67,7 @@ def newest_policy(run: Run, ppo: PPOConfig) -> BasePolicy:
         "base_run": run.id,
         "base_checkpoint": last.path.stem,
         "base_sha256": last.sha256,
-        "base_forced": is_forced(run),
+        "base_forced": is_forced(run.manifest),
         "base_train_days": [*before.get("base_train_days", []), *trained],
         "base_data": sorted({*before.get("base_data", []), *data_fingerprints(run)}),
         "base_is_made": "market" in run.manifest["config"] and before.get("base_is_made", True),

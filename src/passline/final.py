@@ -15,7 +15,7 @@ from passline.errors import RunError
 from passline.evaluate.slices import evaluation_starts, final_slices
 from passline.evaluate.table import append_evaluation
 from passline.evaluate.verdict import Verdict, verdict
-from passline.kinds import require_agent, require_training
+from passline.kinds import origin_of, require_agent, require_training
 from passline.learn.checkpoint import list_checkpoints
 from passline.learn.curriculum import load_policy
 from passline.market.clock import EPOCH, trade_date
@@ -113,7 +113,7 @@ def unseal(run: Run) -> FinalTest:
             seed=FINAL_SEED,
         )
         whole = append_evaluation(run.path / FINAL_FILE, played.tables)
-        found = verdict(whole, span_days=prepared.span_days)
+        found = verdict(whole, span_days=prepared.span_days, origin=origin_of(run.manifest))
         opening = record_result(run, opening, summary_of(found) | {"sentence": found.sentence})
     told = dataclasses.replace(found, reasons=(opening.sentence(), *found.reasons))
     return FinalTest(run=run, opening=opening, verdict=told, report=publish(run))

@@ -5,7 +5,8 @@ training. A walk-forward holds one result file a training and no agent. A null t
 results on null markets and no agent; one of a run lies inside that run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from passline.runs import Run, RunStatus
 __all__ = [
     "NULL_RESULTS_FILE",
     "WALK_SECTION",
+    "Origin",
     "RunKind",
+    "is_forced",
     "is_trained_here",
     "kind_of",
+    "origin_of",
     "require_agent",
     "require_training",
 ]
@@ -39,6 +43,20 @@ class RunKind(StrEnum):
     WALK_FORWARD = "walk-forward"
     NULL_TEST = "null test"
     UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What is known of how an agent came to be, apart from its evaluation.
+
+    Attributes:
+        is_trained_here: passline trained it, so that the days it is judged on are known to be
+            unseen; if not, the verdict says that they may not be.
+        passed_gates: every gate of its training was passed, and of those it descends from.
+    """
+
+    is_trained_here: bool = True
+    passed_gates: bool = True
 
 
 _INSTEAD = {
@@ -69,6 +87,35 @@ def is_trained_here(manifest: Mapping[str, Any]) -> bool:
         manifest: its run.toml.
     """
     return MODEL_KEY not in manifest.get("config", {})
+
+
+def is_forced(manifest: Mapping[str, Any]) -> bool:
+    """Says whether a run, or one that it descends from, went past a gate that was not passed.
+
+    Args:
+        manifest: its run.toml.
+    """
+    return bool(
+        manifest.get("progress", {}).get("forced", False)
+        or manifest.get("lineage", {}).get("base_forced", False)
+    )
+
+
+def origin_of(
+    manifest: Mapping[str, Any], gates: Iterable[Mapping[str, Any]] | None = None
+) -> Origin:
+    """Tells how a run's agent came to be.
+
+    Args:
+        manifest: its run.toml.
+        gates: those of its training, each with `is_passed`; by default the recorded ones.
+    """
+    if gates is None:
+        gates = manifest.get("progress", {}).get("gates", ())
+    return Origin(
+        is_trained_here=is_trained_here(manifest),
+        passed_gates=all(gate["is_passed"] for gate in gates) and not is_forced(manifest),
+    )
 
 
 def require_agent(run: Run, purpose: str) -> None:

@@ -32,7 +32,7 @@ from passline.evaluate.trip_file import TRIPS_FILE, write_trips
 from passline.evaluate.verdict import Verdict, verdict
 from passline.evaluate.verdict_file import VERDICT_FILE, write_verdict
 from passline.evaluate.windows import final_start, hide_final
-from passline.kinds import RunKind, is_trained_here, kind_of, require_agent
+from passline.kinds import RunKind, kind_of, origin_of, require_agent
 from passline.learn import amx, network
 from passline.learn.checkpoint import list_checkpoints, sweep_checkpoints
 from passline.learn.curriculum import (
@@ -493,7 +493,7 @@ def run_job(job: Job, screen: Screen, *, forced: bool = False) -> Outcome:
         try:
             trained, gates = _train(job, screen, forced=forced)
             screen.say("judging on the held-out test slices")
-            found = judge_job(job, trained.network, trained.phase, trained.step)
+            found = judge_job(job, trained.network, trained.phase, trained.step, gates)
         except KeyboardInterrupt:
             note_stop(job.run, RunStatus.INTERRUPTED, "stopped by the user")
             raise
@@ -549,8 +549,22 @@ def _train(job: Job, screen: Screen, *, forced: bool) -> tuple[Trained, list[dic
     return trained, recorder.gates
 
 
-def judge_job(job: Job, trained: network.Params, phase: Phase, step: int) -> Verdict:
-    """Plays the agent and all baselines on the test slices and stores what happened."""
+def judge_job(
+    job: Job,
+    trained: network.Params,
+    phase: Phase,
+    step: int,
+    gates: Sequence[Mapping[str, Any]] | None = None,
+) -> Verdict:
+    """Plays the agent and all baselines on the test slices and stores what happened.
+
+    Args:
+        job: what is judged, with its data and settings.
+        trained: the agent's network.
+        phase: that it was trained in last.
+        step: of its training.
+        gates: of the training that has just ended; by default those that the run has recorded.
+    """
     prepared, config = job.prepared, job.config
     final = job.phases[-1]
     params = phase_params(prepared, final, job.split.train)
@@ -580,7 +594,7 @@ def judge_job(job: Job, trained: network.Params, phase: Phase, step: int) -> Ver
     whole = append_evaluation(job.run.path / EVALUATIONS, played.tables)
     checkpoint = checkpoint_of(job.run.path / "checkpoints", step)
     write_death_pages(job.run, prepared, job.split, params, trained, whole, checkpoint=checkpoint)
-    return verdict(whole, span_days=prepared.span_days, is_trained_here=job.is_trained_here)
+    return verdict(whole, span_days=prepared.span_days, origin=origin_of(job.run.manifest, gates))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -753,7 +767,7 @@ def markets_of(run: Run) -> dict[str, Verdict]:
     return verdicts_by_market(
         table,
         span_days=run.manifest["rulebook"]["time_limit_days"],
-        is_trained_here=is_trained_here(run.manifest),
+        origin=origin_of(run.manifest),
     )
 
 
@@ -764,7 +778,7 @@ def publish(run: Run) -> Path:
         markets = verdicts_by_market(
             data.evaluations,
             span_days=data.span_days,
-            is_trained_here=is_trained_here(data.manifest),
+            origin=origin_of(data.manifest),
         )
         write_verdict(run.path / VERDICT_FILE, found, markets)
     write_figures(data, run.path / "figures")

@@ -14,7 +14,7 @@ from passline.errors import PasslineError
 from passline.evaluate.table import load_evaluations
 from passline.evaluate.verdict import verdict
 from passline.evaluate.walk_results import RESULTS, load_walk
-from passline.kinds import NULL_RESULTS_FILE, RunKind, kind_of
+from passline.kinds import NULL_RESULTS_FILE, RunKind, kind_of, origin_of
 from passline.learn.checkpoint import list_checkpoints
 from passline.openings import OPENINGS_FILE, read_openings
 from passline.runs import DEFAULT_ROOT, Run, list_runs
@@ -26,7 +26,6 @@ __all__ = [
     "configurations_tried",
     "contracts_of",
     "data_fingerprints",
-    "is_forced",
     "record_files",
     "rulebook_of",
     "select_runs",
@@ -127,14 +126,6 @@ def rulebook_of(run: Run) -> str:
 def created_on(run: Run) -> date:
     """Returns the UTC date in the run's name."""
     return date.fromisoformat(run.id.split("T", 1)[0])
-
-
-def is_forced(run: Run) -> bool:
-    """Says whether a run, or one that it descends from, went past a gate that was not passed."""
-    return bool(
-        run.manifest.get("progress", {}).get("forced", False)
-        or run.manifest.get("lineage", {}).get("base_forced", False)
-    )
 
 
 def ancestors_of(run: Run, root: Path) -> list[tuple[str, Run | None]]:
@@ -251,7 +242,8 @@ def _check_verdict(run: Run) -> Check:
         if kind_of(run) is RunKind.WALK_FORWARD:
             found = load_walk(run).verdict
         else:
-            found = verdict(load_evaluations(run.path / "evaluations.npz"), span_days=int(days))
+            table = load_evaluations(run.path / "evaluations.npz")
+            found = verdict(table, span_days=int(days), origin=origin_of(run.manifest))
     except PasslineError as error:
         return Check(name="verdict", is_sound=False, text=str(error))
     rate = found.agent.pass_rate.value

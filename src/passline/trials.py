@@ -20,6 +20,7 @@ from passline.evaluate.policies import Policy, PolicyKind
 from passline.evaluate.slices import Split, evaluation_starts
 from passline.evaluate.table import EvaluationTable, join_tables
 from passline.evaluate.verdict import Verdict, verdict
+from passline.kinds import Origin
 from passline.learn import network
 from passline.learn.curriculum import CurriculumConfig, Progress, Trained, train_curriculum
 from passline.learn.ppo import PPOConfig
@@ -165,6 +166,7 @@ def run_trial(
         paths,
         is_flat=is_flat,
     )
+    origin = Origin(passed_gates=is_flat or all(gate.is_passed for gate in trained.gates))
     inputs = {
         "bars": [b.fingerprint() for b in prepared.bars],
         "rulebook": prepared.rulebook.fingerprint(),
@@ -180,7 +182,7 @@ def run_trial(
     return TrialResult(
         seed=seed,
         table=table,
-        verdict=verdict(table, span_days=prepared.span_days),
+        verdict=verdict(table, span_days=prepared.span_days, origin=origin),
         gates=trained.gates,
         stopped_at=trained.stopped_at,
         is_flat=is_flat,

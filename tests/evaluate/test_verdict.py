@@ -8,6 +8,7 @@ import pytest
 from passline.errors import RunError
 from passline.evaluate.table import EvaluationTable, join_tables
 from passline.evaluate.verdict import (
+    GATE_SAID_NO,
     VerdictWord,
     final_phase,
     odds_in_words,
@@ -15,6 +16,7 @@ from passline.evaluate.verdict import (
     verdict,
 )
 from passline.evaluate.verdict_file import write_verdict
+from passline.kinds import Origin
 from passline.sim.layout import DoneReason, Outcome
 
 N = 240
@@ -68,8 +70,8 @@ def rivals(rate: float = 0.15, **more: object) -> list[EvaluationTable]:
     ]
 
 
-def judge(*tables: EvaluationTable):
-    return verdict(join_tables(tables), span_days=30)
+def judge(*tables: EvaluationTable, origin: Origin | None = None):
+    return verdict(join_tables(tables), span_days=30, origin=origin)
 
 
 def test_a_clear_edge_is_found_and_told_with_its_sample():
@@ -82,6 +84,17 @@ def test_a_clear_edge_is_found_and_told_with_its_sample():
     for part in (f"{100 * rate.value:.1f}%", f"{100 * rate.low:.1f}%", "n = 240", "worth"):
         assert part in found.sentence
     assert any("not measured" in reason for reason in found.reasons)
+
+
+def test_where_a_gate_said_no_an_edge_is_undecided():
+    refused = Origin(passed_gates=False)
+    found = judge(episodes(draw(0.6, 3)), *rivals(), origin=refused)
+    assert found.word is VerdictWord.UNDECIDED
+    assert found.reasons[0] == GATE_SAID_NO
+    assert found.sentence.startswith("Undecided. On data it never saw the agent passed")
+    found = judge(episodes(draw(0.15, 3)), *rivals(), origin=refused)
+    assert found.word is VerdictWord.NO_EDGE
+    assert GATE_SAID_NO not in found.reasons
 
 
 def test_equal_to_the_baseline_is_no_edge_however_high_the_pass_rate():

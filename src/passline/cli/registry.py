@@ -12,14 +12,13 @@ import click
 from passline.cli.output import json_option, print_facts, print_json, print_table
 from passline.errors import PasslineError
 from passline.evaluate.null_test import load_null_test
-from passline.kinds import RunKind, kind_of
+from passline.kinds import RunKind, is_forced, kind_of
 from passline.openings import read_openings
 from passline.registry import (
     RunFilter,
     ancestors_of,
     configurations_tried,
     contracts_of,
-    is_forced,
     rulebook_of,
     select_runs,
     verify_run,
@@ -172,7 +171,7 @@ def _lineage(run: Run, root: Path) -> list[str]:
         lines.append(f"{file} of stable-baselines3; what it was trained on is not known")
     if resumed := resumed_words(run.manifest):
         lines.append(f"resumed {resumed}")
-    if is_forced(run):
+    if is_forced(run.manifest):
         own = run.manifest.get("progress", {}).get("forced", False)
         lines.append(
             "forced past a gate that was not passed" if own else "descends from a forced run"
@@ -205,7 +204,7 @@ def _run_row(run: Run) -> tuple[str, ...]:
         _trained(progress),
         _rate(test),
         f"{test['n']:,} ({test['n_effective']:,.0f})" if "n" in test else "",
-        str(test.get("verdict", "")) + (", forced" if is_forced(run) and test else ""),
+        str(test.get("verdict", "")) + (", forced" if is_forced(run.manifest) and test else ""),
     )
 
 
@@ -245,7 +244,7 @@ def _run_record(run: Run, root: Path) -> dict[str, Any]:
         "path": run.path,
         "status": run.status.value,
         "message": str(run.manifest.get("message", "")),
-        "forced": is_forced(run),
+        "forced": is_forced(run.manifest),
         "weights_from": [name for name, _ in ancestors_of(run, root)],
         "openings": len(read_openings(run)),
         "tried_on_data": {

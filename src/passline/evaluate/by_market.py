@@ -8,12 +8,13 @@ from collections.abc import Mapping
 
 from passline.evaluate.table import EvaluationTable
 from passline.evaluate.verdict import Verdict, final_phase, last_evaluations, verdict
+from passline.kinds import Origin
 
 __all__ = ["luck_sentence", "verdicts_by_market"]
 
 
 def verdicts_by_market(
-    table: EvaluationTable, *, span_days: int, is_trained_here: bool = True
+    table: EvaluationTable, *, span_days: int, origin: Origin | None = None
 ) -> dict[str, Verdict]:
     """Returns the verdict on each contract of the agent's latest evaluation, by symbol.
 
@@ -24,7 +25,7 @@ def verdicts_by_market(
     Args:
         table: all stored episodes.
         span_days: longest an episode may last, calendar days.
-        is_trained_here: passline trained the agent (see `verdict`).
+        origin: how the agent came to be (see `verdict`).
 
     Returns:
         Empty where the evaluation holds fewer than two contracts.
@@ -35,11 +36,7 @@ def verdicts_by_market(
         return {}
     rows = table.where(phase=phase)
     return {
-        symbol: verdict(
-            rows.select(rows.market == symbol),
-            span_days=span_days,
-            is_trained_here=is_trained_here,
-        )
+        symbol: verdict(rows.select(rows.market == symbol), span_days=span_days, origin=origin)
         for symbol in symbols
     }
 

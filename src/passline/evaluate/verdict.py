@@ -23,8 +23,10 @@ from passline.evaluate.stats import (
 )
 from passline.evaluate.strategies import STRATEGIES
 from passline.evaluate.table import AGENT, EvaluationTable, join_tables
+from passline.kinds import Origin
 
 __all__ = [
+    "GATE_SAID_NO",
     "ORACLES",
     "UNKNOWN_TRAINING",
     "PolicyScore",
@@ -46,6 +48,11 @@ UNKNOWN_TRAINING = (
     "figures on them are too good."
 )
 """Said of an agent that another library trained."""
+GATE_SAID_NO = (
+    "A gate of its training was not passed: one held-out test said no, this one says yes, and more"
+    " dates must decide."
+)
+"""Said of an agent that does well here and did not where it was to prove itself first."""
 BOOTSTRAP_SEED = 0
 """Of the dates drawn anew: the same stored table gives the same interval."""
 
@@ -161,22 +168,21 @@ def score_policies(
 
 
 def verdict(
-    table: EvaluationTable, *, span_days: int, level: float = 0.95, is_trained_here: bool = True
+    table: EvaluationTable, *, span_days: int, level: float = 0.95, origin: Origin | None = None
 ) -> Verdict:
     """Returns the verdict on the agent's latest evaluation in its final phase.
 
     An edge is found if the interval of (agent's pass rate - baseline's) lies above 0 for every
     baseline and that of the mean net result lies above 0. The simple strategies are no such
     baselines: they may have an edge of their own, and it is told where the agent does not beat
-    one. Where the two path rules inside a bar answer differently, or nothing can be compared, the
-    verdict is undecided.
+    one. Where the two path rules inside a bar answer differently, a gate of the training said no
+    where this says yes, or nothing can be compared, the verdict is undecided.
 
     Args:
         table: all stored episodes.
         span_days: longest an episode may last, calendar days.
         level: coverage of the intervals.
-        is_trained_here: passline trained the agent, so that these days are known to be unseen; if
-            not, the verdict says that they may not be.
+        origin: how the agent came to be; by default trained here, with every gate passed.
 
     Raises:
         RunError: the agent was never evaluated with the worst path.
@@ -199,11 +205,15 @@ def verdict(
             f" worst path, {other.value} on the best. Finer bars can decide it."
         )
         word = VerdictWord.UNDECIDED
-    if not is_trained_here:
+    origin = origin or Origin()
+    if word is VerdictWord.EDGE and not origin.passed_gates:
+        reasons.insert(0, GATE_SAID_NO)
+        word = VerdictWord.UNDECIDED
+    if not origin.is_trained_here:
         reasons.insert(0, UNKNOWN_TRAINING)
     return Verdict(
         word=word,
-        sentence=_sentence(word, agent, rival, is_trained_here=is_trained_here),
+        sentence=_sentence(word, agent, rival, is_trained_here=origin.is_trained_here),
         reasons=tuple(reasons),
         agent=agent,
         rival=rival,

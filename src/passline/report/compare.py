@@ -13,7 +13,7 @@ import numpy as np
 from passline.errors import RunError
 from passline.evaluate.table import AGENT, EvaluationTable
 from passline.evaluate.verdict import final_phase, last_evaluations, verdict
-from passline.kinds import RunKind, is_trained_here, kind_of
+from passline.kinds import RunKind, is_forced, is_trained_here, kind_of, origin_of
 from passline.report.compare_walks import compare_walks
 from passline.report.comparison import (
     LETTERS,
@@ -163,15 +163,12 @@ def _contender(
         verdict=verdict(
             data.evaluations,
             span_days=data.span_days,
-            is_trained_here=is_trained_here(manifest),
+            origin=origin_of(manifest),
         ),
         agent=agent,
         pass_rate=rate,
         result_usd=result,
-        is_forced=bool(
-            manifest.get("progress", {}).get("forced", False)
-            or manifest.get("lineage", {}).get("base_forced", False)
-        ),
+        is_forced=is_forced(manifest),
     )
 
 

@@ -40,7 +40,8 @@ DEFINITIONS: dict[str, Definition] = {
         name="Verdict",
         text="Edge found: for every baseline but the simple strategies the interval of agent minus"
         " baseline lies above 0, and so does that of the mean net result. Undecided: best and worst"
-        " path inside a bar disagree, or nothing can be compared. No edge found: everything else.",
+        " path inside a bar disagree, or the gates of the training and these episodes do, or"
+        " nothing can be compared. No edge found: everything else.",
         unit="one of three",
         sample=_FINAL,
     ),

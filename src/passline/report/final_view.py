@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from passline.evaluate.verdict import verdict
-from passline.kinds import is_trained_here
+from passline.kinds import is_trained_here, origin_of
 from passline.openings import Opening
 from passline.report import views
 from passline.report.amounts import percent
@@ -50,7 +50,7 @@ def final_window(data: ReportData) -> dict[str, Any] | None:
         "policies": [],
     }
     if data.openings and data.openings[-1].result is not None and data.final is not None:
-        found = verdict(data.final, span_days=data.span_days)
+        found = verdict(data.final, span_days=data.span_days, origin=origin_of(data.manifest))
         section["ruling"] = views.ruling_view(found)
         section["policies"] = [views.policy_row(score) for score in found.scores]
     return section

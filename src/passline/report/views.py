@@ -14,7 +14,7 @@ from passline.evaluate.verdict import (
     VerdictWord,
     verdict,
 )
-from passline.kinds import is_trained_here
+from passline.kinds import origin_of
 from passline.report import figures
 from passline.report.amounts import interval, percent, points, usd
 from passline.report.breakdown import MIN_DATES, Group, by_chance, dimensions_of
@@ -92,7 +92,7 @@ def ruling_of(data: ReportData) -> Verdict | None:
     return verdict(
         data.evaluations,
         span_days=data.span_days,
-        is_trained_here=is_trained_here(data.manifest),
+        origin=origin_of(data.manifest),
     )
 
 

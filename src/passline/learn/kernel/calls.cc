@@ -210,7 +210,9 @@ ffi::Error backward(ffi::ThreadPool pool, ffi::Dictionary, ffi::RemainingArgs ar
 // A network in the gradient of a minibatch: its weights in both forms, and each part's sums.
 struct Learner {
   Learner(Net given, int n_parts, Arena& arena)
-      : net(std::move(given)), weights(weights_of(net, arena)), transposed(transposed_of(net, arena)) {
+      : net(std::move(given)),
+        weights(weights_of(net, arena)),
+        transposed(transposed_of(net, arena)) {
     for (int part = 0; part < n_parts; ++part) sums.emplace_back(net, arena);
   }
   Net net;
@@ -229,8 +231,8 @@ struct Pass {
     kept.assign(written.begin(), written.end());
   }
   float* outputs;
-  std::vector<Bfloat16*> written;    // the hidden layers' activations
-  std::vector<const Bfloat16*> kept; // the same, to be read
+  std::vector<Bfloat16*> written;     // the hidden layers' activations
+  std::vector<const Bfloat16*> kept;  // the same, to be read
 };
 
 // Takes obs [T, L, F], what was recorded, blocks, settings and the layers of actor and critic;

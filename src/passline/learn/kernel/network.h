@@ -367,7 +367,8 @@ struct Unsquash {
 // what `forward_block` kept of them.
 inline void backward_block(const Net& net, const Weights& transposed, const Bfloat16* rows, int n,
                            const float* grad, size_t n_rows,
-                           const std::vector<const Bfloat16*>& kept, Sums& sums, const BackwardScratch& scratch) {
+                           const std::vector<const Bfloat16*>& kept, Sums& sums,
+                           const BackwardScratch& scratch) {
   int i = net.n_hidden();
   Bfloat16* right = scratch.even;
   output_grads(net.layers[i], grad, n_rows, n, scratch.left, right, sums.biases[i]);

@@ -155,13 +155,15 @@ inline void objective_block(const Decisions& decisions, const int32_t* places, i
       p[a] = _mm512_maskz_mov_ps(legal[a], exp16(z[a]));
       total = _mm512_add_ps(total, p[a]);
       weighted = _mm512_fmadd_ps(p[a], z[a], weighted);
-      taken = _mm512_mask_mov_ps(taken, _mm512_cmpeq_epi32_mask(action, _mm512_set1_epi32(a)), z[a]);
+      const __mmask16 is_taken = _mm512_cmpeq_epi32_mask(action, _mm512_set1_epi32(a));
+      taken = _mm512_mask_mov_ps(taken, is_taken, z[a]);
     }
     const __m512 inverse = _mm512_div_ps(one, total), log_total = log16(total);
     const __m512 entropy = _mm512_fnmadd_ps(weighted, inverse, log_total);
 
     // min and max return their second operand where one is no number.
-    const __m512 log_ratio = _mm512_sub_ps(_mm512_sub_ps(taken, log_total), read(decisions.log_prob));
+    const __m512 log_prob = _mm512_sub_ps(taken, log_total);
+    const __m512 log_ratio = _mm512_sub_ps(log_prob, read(decisions.log_prob));
     const __m512 ratio = exp16(log_ratio), change = _mm512_sub_ps(ratio, one);
     const __m512 advantage = _mm512_div_ps(
         _mm512_sub_ps(read(decisions.advantage), _mm512_set1_ps(terms.center)),
@@ -170,8 +172,7 @@ inline void objective_block(const Decisions& decisions, const int32_t* places, i
     const __m512 clipped =
         _mm512_mul_ps(advantage, _mm512_max_ps(low, _mm512_min_ps(high, ratio)));
     const __mmask16 is_plain = _mm512_cmp_ps_mask(plain, clipped, _CMP_NGT_UQ);
-    const __m512 back =
-        _mm512_maskz_mul_ps(is_plain, plain, _mm512_sub_ps(zero, per_row));
+    const __m512 back = _mm512_maskz_mul_ps(is_plain, plain, _mm512_sub_ps(zero, per_row));
     for (int a = 0; a < n_actions; ++a) {
       const __m512 prob = _mm512_mul_ps(p[a], inverse);
       const __m512 surprise = _mm512_add_ps(_mm512_sub_ps(z[a], log_total), entropy);
@@ -190,8 +191,7 @@ inline void objective_block(const Decisions& decisions, const int32_t* places, i
     // The value, in the critic's units.
     const __m512 old_value = _mm512_div_ps(read(decisions.value), scale);
     const __m512 moved = _mm512_sub_ps(_mm512_load_ps(values + row), old_value);
-    const __m512 held =
-        _mm512_max_ps(_mm512_sub_ps(zero, bound), _mm512_min_ps(bound, moved));
+    const __m512 held = _mm512_max_ps(_mm512_sub_ps(zero, bound), _mm512_min_ps(bound, moved));
     const __m512 target = _mm512_div_ps(read(decisions.value_target), scale);
     const __m512 error = _mm512_sub_ps(_mm512_add_ps(old_value, held), target);
     totals.add(kValueLoss, rows, _mm512_mul_ps(error, error));
