@@ -55,7 +55,7 @@ def blocks_of(cfg: PPOConfig) -> jax.Array:
 
 
 def in_one_pass(cfg: PPOConfig, params: network.Params, batch: Batch) -> Found:
-    assert objective._fits(params, batch.obs)
+    assert objective.is_by_kernel(params, "bfloat16")
     entropy_coef = jnp.float32(cfg.entropy_coef)
     found: Found = jax.jit(
         lambda p, b: objective._gradient(p, b, blocks_of(cfg), cfg, make_hyper(cfg), entropy_coef)
@@ -190,12 +190,12 @@ def test_calls_from_many_threads_at_once_end_and_agree() -> None:
 
 
 def test_networks_of_unequal_widths_are_differentiated_by_xla() -> None:
-    cfg = config()
-    params = drawn(cfg)
+    params = drawn(config())
+    assert not objective.is_by_kernel(params, "float32")
     params["critic"] = drawn(config(hidden=(32, 32)))["critic"]
-    assert not objective._fits(params, played(cfg).obs)
+    assert not objective.is_by_kernel(params, "bfloat16")
     params["critic"] = drawn(config(hidden=(32,)))["critic"]
-    assert not objective._fits(params, played(cfg).obs)
+    assert not objective.is_by_kernel(params, "bfloat16")
 
 
 def test_settings_that_are_switched_off_are_infinite() -> None:

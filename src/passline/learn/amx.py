@@ -49,7 +49,7 @@ UNIT = 32
 _SOURCES = Path(__file__).parent / "kernel"
 _NEEDED = ("amx_bf16", "amx_tile", "avx512_bf16", "avx512bw", "avx512dq", "avx512f", "avx512vl")
 _OPTIONS = (
-    *("-std=c++17", "-O2", "-shared", "-fPIC", "-pthread", "-mavx512f", "-mavx512bw"),
+    *("-std=c++17", "-O1", "-shared", "-fPIC", "-pthread", "-mavx512f", "-mavx512bw"),
     *("-mavx512dq", "-mavx512vl", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
 )
 _SYMBOLS = ("passline_forward", "passline_backward", "passline_gradient")
@@ -90,7 +90,7 @@ def is_ready() -> bool:
         return _loaded[0] is not None
 
 
-def fits(net: Mapping[str, jax.Array], obs: jax.Array) -> bool:
+def fits(net: Mapping[str, jax.Array], obs: jax.Array | np.ndarray[Any, Any]) -> bool:
     """Returns whether these layers and observations can be computed here.
 
     Args:

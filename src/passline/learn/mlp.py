@@ -21,6 +21,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from passline.learn import amx
 
 __all__ = [
+    "PACKED",
     "Net",
     "Precision",
     "outputs_t",
@@ -35,6 +36,10 @@ Net: TypeAlias = dict[str, jax.Array]
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 """Operands of the large products."""
+
+
+PACKED: dict[Precision, Any] = {"float32": jnp.float32, "bfloat16": jnp.uint16}
+"""Types of observations that were `packed`."""
 
 
 def usual_precision(flags: Path = amx.CPU_FLAGS) -> Precision:

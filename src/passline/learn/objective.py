@@ -4,15 +4,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax  # type: ignore[import-untyped]
 
 from passline.learn import amx, network
+from passline.learn.mlp import PACKED, Precision
 from passline.learn.rollout import Batch, Metrics, Tree
 from passline.learn.settings import Hyper, PPOConfig, scheduled
 from passline.learn.symmetry import symmetric_part
 from passline.task.mirror import Mirror
 
-__all__ = ["descend", "make_optimizer", "optimize"]
+__all__ = ["descend", "is_by_kernel", "make_optimizer", "optimize"]
 
 _ADAM_EPS = 1e-5
 
@@ -35,6 +37,19 @@ def descend(
     scaled = jax.tree.map(lambda g: g * scale, grads)
     steps, opt_state = make_optimizer().update(scaled, opt_state)
     return jax.tree.map(lambda p, s: p - rate * s, params, steps), opt_state, norm
+
+
+def is_by_kernel(params: network.Params, precision: Precision) -> bool:
+    """Returns whether the kernel for AMX computes the objective's gradient, and not XLA."""
+    actor, critic = params["actor"], params["critic"]
+    hidden = [[net[f"b{i}"].shape[0] for i in range(len(net) // 2 - 1)] for net in (actor, critic)]
+    obs = np.zeros((1, actor["w0"].shape[1]), PACKED[precision])
+    return (
+        hidden[0] == hidden[1]
+        and critic[f"w{len(hidden[1])}"].ndim == 1
+        and amx.fits(actor, obs)
+        and amx.fits(critic, obs)
+    )
 
 
 class _Progress(NamedTuple):
@@ -144,7 +159,7 @@ def _gradient(
         hyper: those that are values.
         entropy_coef: weight of the entropy now.
     """
-    if not _fits(params, batch.obs):
+    if not is_by_kernel(params, config.precision):
         part = _take_lanes(batch, blocks, config.lane_block)
         return jax.grad(_loss, has_aux=True)(params, part, config, hyper, entropy_coef)
     obs, *recorded = batch
@@ -169,18 +184,6 @@ def _gradient(
         "train/policy_gradient_loss": means["policy_loss"],
         "train/value_loss": means["value_loss"],
     }
-
-
-def _fits(params: network.Params, obs: jax.Array) -> bool:
-    """Returns whether the kernel for AMX computes the gradient of both networks."""
-    actor, critic = params["actor"], params["critic"]
-    widths = [[net[f"b{i}"].shape[0] for i in range(len(net) // 2 - 1)] for net in (actor, critic)]
-    return (
-        widths[0] == widths[1]
-        and critic[f"w{len(widths[1])}"].ndim == 1
-        and amx.fits(actor, obs)
-        and amx.fits(critic, obs)
-    )
 
 
 def _take_lanes(batch: Batch, blocks: jax.Array, lane_block: int) -> Batch:

@@ -5,14 +5,16 @@ an action means or what a reward is made of.
 """
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, cast
+from functools import cache
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
 from passline.learn import network
-from passline.learn.objective import make_optimizer, optimize
+from passline.learn.objective import is_by_kernel, make_optimizer, optimize
 from passline.learn.rollout import (
     Env,
     Metrics,
@@ -160,7 +162,14 @@ def make_update(env: Env, config: PPOConfig, mirror: Mirror | None = None) -> Up
         return new_state, metrics | train_metrics
 
     rolling = sim_jit(roll, is_fused=True)
-    learning = jax.jit(learn, donate_argnums=(0,))
+
+    @cache
+    def learning(*, is_by_kernel: bool) -> Callable[..., tuple[TrainState, Metrics]]:
+        # What is left beside the kernel is small: XLA's older emitters compile it in half the time,
+        # to the same bits and the same speed. What XLA multiplies itself they make slower.
+        options = {"xla_cpu_use_fusion_emitters": False} if is_by_kernel else None
+        return jax.jit(learn, donate_argnums=(0,), compiler_options=options)
+
     fixed = make_hyper(config)
     threads = ThreadPoolExecutor(min(n_shares, os.cpu_count() or 1))
 
@@ -176,8 +185,8 @@ def make_update(env: Env, config: PPOConfig, mirror: Mirror | None = None) -> Up
             shares = [rolling(env_params, state, jnp.int32(0))]
         else:
             shares = list(threads.map(play_share, range(n_shares)))
-        learned = learning(state, shares, fixed if hyper is None else hyper)
-        return cast(tuple[TrainState, Metrics], learned)
+        learn_from = learning(is_by_kernel=is_by_kernel(state.params, config.precision))
+        return learn_from(state, shares, fixed if hyper is None else hyper)
 
     return update
 

@@ -158,7 +158,7 @@ class Lanes(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What one rollout adds up over lanes and steps; scalars, and a tree of the environment's."""
+    """What one rollout adds up over steps, then lanes; scalars, and a tree of the environment's."""
 
     n_episodes: jax.Array
     return_sum: jax.Array
@@ -183,6 +183,8 @@ class Rollout(NamedTuple):
 
 
 class _Carry(NamedTuple):
+    """State of the loop over steps; sums of each lane alone, which cost no reduction a step."""
+
     lanes: Lanes
     sums: Sums
 
@@ -224,7 +226,8 @@ def play(
         one_step, _first_carry(advance, env_params, lanes, key), (step_keys, uniforms)
     )
     last_obs, _ = env.observe(env_params, carry.lanes.env_state)
-    return Rollout(carry.lanes, steps, last_obs, carry.sums)
+    sums: Sums = jax.tree.map(lambda x: jnp.sum(x, axis=0, dtype=x.dtype), carry.sums)
+    return Rollout(carry.lanes, steps, last_obs, sums)
 
 
 def share_of(lanes: Lanes, share: jax.Array, n_shares: int) -> Lanes:
@@ -300,9 +303,11 @@ def _first_carry(
     action = jnp.zeros_like(lanes.episode_length)
     info = jax.eval_shape(advance, env_params, lanes.env_state, action, key)[5]
     zeros = jax.tree.map(
-        lambda x: jnp.zeros(x.shape[1:], jnp.int32 if x.dtype == jnp.bool_ else x.dtype), info
+        lambda x: jnp.zeros(x.shape, jnp.int32 if x.dtype == jnp.bool_ else x.dtype), info
     )
-    return _Carry(lanes, Sums(jnp.int32(0), jnp.float32(0.0), jnp.int32(0), zeros))
+    no_lengths = jnp.zeros_like(lanes.episode_length)
+    no_returns = jnp.zeros_like(lanes.episode_return)
+    return _Carry(lanes, Sums(no_lengths, no_returns, no_lengths, zeros))
 
 
 def _play_step(
@@ -334,12 +339,10 @@ def _play_step(
         episode_length=jnp.where(is_done, 0, episode_length),
     )
     added = Sums(
-        n_episodes=sums.n_episodes + jnp.sum(is_done, dtype=jnp.int32),
-        return_sum=sums.return_sum + jnp.sum(jnp.where(is_done, episode_return, 0.0)),
-        length_sum=sums.length_sum + jnp.sum(jnp.where(is_done, episode_length, 0)),
-        info=jax.tree.map(
-            lambda total, x: total + jnp.sum(x, axis=0, dtype=total.dtype), sums.info, info
-        ),
+        n_episodes=sums.n_episodes + is_done,
+        return_sum=sums.return_sum + jnp.where(is_done, episode_return, 0.0),
+        length_sum=sums.length_sum + jnp.where(is_done, episode_length, 0),
+        info=jax.tree.map(lambda total, x: total + x.astype(total.dtype), sums.info, info),
     )
     step = Steps(
         obs=obs,
