@@ -35,6 +35,7 @@ from passline.sim.xla import tune_xla
 tune_xla()
 
 import jax
+import numpy as np
 
 from passline.envs.making import make_task
 from passline.learn import ppo, rollout
@@ -55,6 +56,9 @@ for n_lanes, n_steps, precision, hidden in {sizes}:
         minibatch_size=n_lanes * n_steps, hidden=hidden, precision=precision,
     )
     lanes = env.compiled_reset()(params, key, n_lanes)
+    if n_lanes == 256:
+        plain = sim_jit(env.reset, static_argnums=2)(params, key, n_lanes)
+        jax.tree.map(np.testing.assert_array_equal, lanes, plain)
     state = ppo.init_train_state(config, lanes, len(OBSERVATION_NAMES), N_ACTIONS, key)
 
     def play(params, weights, lanes, key):

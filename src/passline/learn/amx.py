@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 CPU_FLAGS = Path("/proc/cpuinfo")
-"""Where the kernel lists what the processor can do; Linux on x86 has it."""
+"""Where Linux lists what the processor can do, on x86."""
 
 BLOCK = 256
 """Rows computed together (kBlock of the kernel); what is kept of a layer holds whole blocks."""
@@ -70,7 +70,7 @@ def processor_has(*words: str, flags: Path = CPU_FLAGS) -> bool:
 
     Args:
         words: as Linux names them.
-        flags: where the kernel lists what the processor can do.
+        flags: where Linux lists what the processor can do.
     """
     try:
         told = flags.read_text(encoding="ascii", errors="replace").split()
@@ -209,7 +209,7 @@ def _in_order(net: Mapping[str, jax.Array]) -> list[jax.Array]:
 
 def _load() -> ctypes.CDLL | None:
     """Loads the compiled file, which it makes if there is none, and tells XLA of its functions."""
-    source = b"".join(path.read_bytes() for path in sorted(_SOURCES.iterdir()))
+    source = b"".join(path.read_bytes() for path in sorted(_SOURCES.glob("*.[ch]*")))
     compiler = os.environ.get("CXX", "c++")
     parts = (source, " ".join((compiler, *_OPTIONS)).encode(), jax.__version__.encode())
     name = f"passline-amx-{hashlib.sha256(b'|'.join(parts)).hexdigest()[:16]}.so"

@@ -46,7 +46,7 @@ def usual_precision(flags: Path = amx.CPU_FLAGS) -> Precision:
     """Returns bfloat16 on processors that say they multiply it (AVX-512 BF16), else float32.
 
     Args:
-        flags: where the kernel lists what the processor can do; Linux on x86 has it.
+        flags: where Linux lists what the processor can do, on x86.
     """
     return "bfloat16" if amx.processor_has("avx512_bf16", flags=flags) else "float32"
 
