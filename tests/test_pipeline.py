@@ -26,9 +26,11 @@ from passline.evaluate.table import append_evaluation, load_evaluations
 from passline.evaluate.verdict import UNKNOWN_TRAINING
 from passline.final import unseal
 from passline.kinds import RunKind, is_forced, kind_of
+from passline.learn import amx
 from passline.learn.checkpoint import list_checkpoints
 from passline.learn.curriculum import Progress as Steps
 from passline.learn.curriculum import load_network
+from passline.learn.settings import PPOConfig
 from passline.market.clock import EPOCH, trade_date
 from passline.openings import read_openings
 from passline.recording import Recorder, ResumePoint
@@ -109,6 +111,10 @@ def test_a_run_explains_itself(finished):
     assert manifest["packages"]["jax"]
     assert manifest["hardware"]["jax_backend"]
     assert manifest["hardware"]["products"] in ("amx", "xla")
+    fitting = PPOConfig(precision="bfloat16", hidden=(64, 32))
+    assert pipeline._products(fitting) == ("amx" if amx.is_ready() else "xla")
+    assert pipeline._products(replace(fitting, hidden=(100, 100))) == "xla"
+    assert pipeline._products(replace(fitting, precision="float32")) == "xla"
     phases = ["entry", "exit", "manage", "account"]
     assert [gate["phase"] for gate in manifest["progress"]["gates"]] == [*phases[:3], *phases[2:]]
     best = manifest["progress"]["best"]

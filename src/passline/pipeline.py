@@ -414,7 +414,8 @@ def manifest_of(plan: Plan) -> dict[str, Any]:
 
 def _products(config: PPOConfig) -> str:
     """Tells what multiplies in training: the kernel for AMX or XLA."""
-    return "amx" if config.precision == "bfloat16" and amx.is_ready() else "xla"
+    is_fit = config.precision == "bfloat16" and all(w % amx.UNIT == 0 for w in config.hidden)
+    return "amx" if is_fit and amx.is_ready() else "xla"
 
 
 def _left_out(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:

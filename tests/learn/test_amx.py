@@ -1,5 +1,6 @@
 """The products on processors with AMX against the same in XLA and in NumPy."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -204,6 +205,7 @@ def test_only_packed_observations_and_widths_in_thirty_twos_fit() -> None:
     assert not amx.fits(fitting, jnp.ones((4, 8)))
     assert not amx.fits(drawn(4, 8, 3, (32, 48))["actor"], obs)
     assert not amx.fits({"w0": jnp.ones((3, 8)), "b0": jnp.ones(3)}, obs)
+    assert not amx.fits(jax.tree.map(lambda x: x.astype(jnp.bfloat16), fitting), obs)
 
 
 def test_layers_that_do_not_belong_together_are_refused_by_their_shapes() -> None:
@@ -250,8 +252,9 @@ def test_a_folder_that_cannot_be_written_does_not_stop_training(tmp_path: Path) 
 
 
 @needs_amx
-def test_a_file_cut_off_is_not_used(tmp_path: Path) -> None:
+def test_a_file_cut_off_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "kept.so").write_bytes(b"\x7fELF")
     with kept_in(tmp_path):
         library = amx._library(os.environ.get("CXX", "c++"), "kept.so")
     assert library.passline_backward
+    assert ctypes.CDLL(str(tmp_path / "kept.so")).passline_gradient

@@ -164,6 +164,14 @@ def test_what_is_no_number_stays_visible(where: str) -> None:
     assert jnp.isnan(terms["train/approx_kl"]) == (where in ("log_prob", "obs"))
 
 
+def test_a_target_that_is_no_number_stays_visible_where_the_value_is_held() -> None:
+    cfg = config(clip_range_value=1e-6, minibatch_size=1920)
+    batch = played(cfg)
+    batch = batch._replace(value_target=batch.value_target.at[3, 5].set(jnp.nan))
+    grads, _ = in_one_pass(cfg, drawn(cfg), batch)
+    assert jnp.isnan(grads["critic"]["w0"]).any()
+
+
 @pytest.mark.parametrize("name", ["w0", "b0", "w1", "w2", "b2"])
 def test_weights_that_are_no_numbers_stay_visible(name: str) -> None:
     cfg = config()
@@ -189,9 +197,30 @@ def test_calls_from_many_threads_at_once_end_and_agree() -> None:
         jax.tree.map(np.testing.assert_array_equal, found, alone)
 
 
+def test_an_infinite_kl_ends_the_update_even_where_none_is_too_much() -> None:
+    cfg = config(target_kl=math.inf, normalize_advantage="none", minibatch_size=1920, n_lanes=96)
+    params, batch = drawn(cfg), played(cfg)
+    batch = batch._replace(log_prob=batch.log_prob.at[3, 5].set(-120.0))
+    after, _, metrics = objective.optimize(
+        cfg,
+        params,
+        objective.make_optimizer().init(params),
+        batch,
+        jax.random.key(1),
+        make_hyper(cfg),
+        jnp.int32(0),
+        None,
+    )
+    assert float(metrics["train/n_epochs_done"]) == 0.0
+    assert float(metrics["train/approx_kl"]) == math.inf
+    jax.tree.map(np.testing.assert_array_equal, after, params)
+
+
 def test_networks_of_unequal_widths_are_differentiated_by_xla() -> None:
     params = drawn(config())
+    assert objective.is_by_kernel(params, "bfloat16")
     assert not objective.is_by_kernel(params, "float32")
+    assert not objective.is_by_kernel(drawn(config(), n_actions=33), "bfloat16")
     params["critic"] = drawn(config(hidden=(32, 32)))["critic"]
     assert not objective.is_by_kernel(params, "bfloat16")
     params["critic"] = drawn(config(hidden=(32,)))["critic"]

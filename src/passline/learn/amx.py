@@ -28,6 +28,8 @@ import numpy as np
 __all__ = [
     "BLOCK",
     "CPU_FLAGS",
+    "MOST_ACTIONS",
+    "UNIT",
     "backward",
     "fits",
     "forward",
@@ -45,6 +47,9 @@ BLOCK = 256
 
 UNIT = 32
 """Widths of hidden layers are multiples of it."""
+
+MOST_ACTIONS = 32
+"""Outputs of an actor at most in `gradient` (kMostActions of the kernel)."""
 
 _SOURCES = Path(__file__).parent / "kernel"
 _NEEDED = ("amx_bf16", "amx_tile", "avx512_bf16", "avx512bw", "avx512dq", "avx512f", "avx512vl")
@@ -103,6 +108,7 @@ def fits(net: Mapping[str, jax.Array], obs: jax.Array | np.ndarray[Any, Any]) ->
     shapes = [(*pair[::-1],) for pair in itertools.pairwise((obs.shape[-1], *hidden))]
     return (
         obs.dtype == jnp.uint16
+        and all(layer.dtype == jnp.float32 for layer in net.values())
         and obs.size > 0
         and len(hidden) > 0
         and all(width % UNIT == 0 for width in hidden)
@@ -165,7 +171,7 @@ def gradient(
     """Computes the clipped objective's gradient on a minibatch of whole lanes.
 
     Args:
-        nets: actor and critic, float32, whose hidden layers are as wide.
+        nets: actor and critic, float32, with hidden layers of the same widths.
         obs: bits of bfloat16 numbers, uint16 [T, L, F].
         recorded: legal actions as bits, uint32; actions taken, int32; their log-probabilities,
             values, advantages and value targets, float32; all [T, L].
@@ -183,7 +189,7 @@ def gradient(
     values = jnp.stack([jnp.float32(x) for x in settings])
     call = jax.ffi.ffi_call("passline_gradient", shapes)
     told, *found = call(
-        *(obs, *recorded, starts, values, *itertools.chain(*layers)),
+        *(obs, *recorded, starts.astype(jnp.int32), values, *itertools.chain(*layers)),
         lane_block=np.int64(lane_block),
         is_normalized=np.int64(is_normalized),
     )
@@ -210,7 +216,7 @@ def _in_order(net: Mapping[str, jax.Array]) -> list[jax.Array]:
 def _load() -> ctypes.CDLL | None:
     """Loads the compiled file, which it makes if there is none, and tells XLA of its functions."""
     source = b"".join(path.read_bytes() for path in sorted(_SOURCES.glob("*.[ch]*")))
-    compiler = os.environ.get("CXX", "c++")
+    compiler = os.environ.get("CXX") or "c++"
     parts = (source, " ".join((compiler, *_OPTIONS)).encode(), jax.__version__.encode())
     name = f"passline-amx-{hashlib.sha256(b'|'.join(parts)).hexdigest()[:16]}.so"
     try:
@@ -233,9 +239,9 @@ def _warn(problem: str) -> None:
     """Warns that training goes on with XLA's products."""
     first = problem.strip().partition("\n")[0]
     warnings.warn(
-        f"the kernel for AMX does not compile ({first}): XLA multiplies instead, and training "
-        "takes longer. Install a C++17 compiler that knows AMX, as g++ from 12 on does, and name "
-        "it in CXX if it is not c++.",
+        f"the kernel for AMX does not compile or load ({first}): XLA multiplies instead, and "
+        "training takes longer. Install a C++17 compiler that knows AMX, as g++ from 12 on does, "
+        "and name it in CXX if it is not c++.",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -245,8 +251,13 @@ def _library(compiler: str, name: str) -> ctypes.CDLL:
     """Loads it from JAX's folder of compiled programs, or compiles it for this process alone."""
     kept_in: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     if kept_in is not None:
+        path = Path(kept_in) / name
         with contextlib.suppress(OSError):
-            return ctypes.CDLL(str(_compiled(compiler, Path(kept_in) / name)))
+            if path.exists():
+                with contextlib.suppress(OSError):
+                    return ctypes.CDLL(str(path))
+                path.unlink()  # cut off
+            return ctypes.CDLL(str(_compiled(compiler, path)))
     with tempfile.TemporaryDirectory() as folder:
         return ctypes.CDLL(str(_compiled(compiler, Path(folder) / name)))
 

@@ -58,7 +58,7 @@ def outputs_t(net: Net, obs: jax.Array, precision: Precision) -> jax.Array:
     Args:
         net: the layers.
         obs: float32, or as `packed` made them.
-        precision: of the operands of every product, except with a single row of weights.
+        precision: of the operands of every product, except the outputs of a single row of weights.
     """
     if amx.fits(net, obs):
         return amx.forward(net, obs, keep=False)[0]

@@ -46,6 +46,7 @@ def is_by_kernel(params: network.Params, precision: Precision) -> bool:
     obs = np.zeros((1, actor["w0"].shape[1]), PACKED[precision])
     return (
         hidden[0] == hidden[1]
+        and network.n_actions(params) <= amx.MOST_ACTIONS
         and critic[f"w{len(hidden[1])}"].ndim == 1
         and amx.fits(actor, obs)
         and amx.fits(critic, obs)
@@ -109,7 +110,8 @@ def optimize(
         moved, opt_state, norm = descend(
             loop.params, loop.opt_state, grads, learning_rate, hyper.max_grad_norm
         )
-        is_near = terms["train/approx_kl"] <= 1.5 * hyper.target_kl
+        kl = terms["train/approx_kl"]
+        is_near = jnp.isfinite(kl) & (kl <= 1.5 * hyper.target_kl)
         is_stopped = ~(is_near & jnp.isfinite(norm))
         terms = terms | {"train/grad_norm": norm}
 

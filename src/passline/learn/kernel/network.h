@@ -30,7 +30,7 @@ struct Layer {
 
 struct Net {
   std::vector<Layer> layers;
-  bool is_single = false;  // the last layer has one output, computed in float32
+  bool is_single = false;  // the last layer has one output, which float32 computes
   int n_features() const { return layers.front().n_in; }
   int n_hidden() const { return static_cast<int>(layers.size()) - 1; }
   int widest() const {

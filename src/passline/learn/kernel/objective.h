@@ -21,7 +21,8 @@ namespace passline {
 
 constexpr int kMostActions = 32;
 
-// What a rollout recorded of every decision; arrays [T * L].
+// What a rollout recorded of every decision, at least one action legal, a legal one taken; arrays
+// [T * L].
 struct Decisions {
   const uint32_t* mask_bits;
   const int32_t* action;
@@ -196,7 +197,8 @@ inline void objective_block(const Decisions& decisions, const int32_t* places, i
     const __m512 error = _mm512_sub_ps(_mm512_add_ps(old_value, held), target);
     totals.add(kValueLoss, rows, _mm512_mul_ps(error, error));
     const __mmask16 is_held = _mm512_cmp_ps_mask(_mm512_abs_ps(moved), bound, _CMP_GT_OQ);
-    _mm512_store_ps(values + row, _mm512_maskz_mul_ps(rows & ~is_held, error, value_weight));
+    const __mmask16 is_open = ~is_held | _mm512_cmp_ps_mask(error, error, _CMP_UNORD_Q);
+    _mm512_store_ps(values + row, _mm512_maskz_mul_ps(rows & is_open, error, value_weight));
   }
 }
 

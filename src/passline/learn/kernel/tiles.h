@@ -39,6 +39,7 @@ class TileScope {
       config[16 + 2 * tile] = 64;  // bytes of a row
       config[48 + tile] = kSide;   // rows
     }
+    asm volatile("" ::"r"(config) : "memory");  // compilers are told of its first bytes alone
     _tile_loadconfig(config);
   }
   ~TileScope() { _tile_release(); }
@@ -118,7 +119,7 @@ struct Results {
 // Computes weights times activations for one block of rows, 32 rows at a time.
 //
 // left: [depth][row_tiles] tiles. right: [2 * chunks][depth] tiles. `finish(results, i)` takes the
-// results 2i and 2i + 1 of a row.
+// outputs results.output(i) and the next of 32 rows.
 template <typename Finish>
 void product(const Bfloat16* left, int row_tiles, const Bfloat16* right, int depth, int chunks,
              const Finish& finish) {
