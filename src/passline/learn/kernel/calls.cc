@@ -121,7 +121,7 @@ Net read_net(const ffi::RemainingArgs& args, int first, int n_layers) {
 }
 
 // Adds up the parts' gradients of a network into results w0, b0, w1, ... from one on.
-void write_sums(ffi::ThreadPool& pool, const Net& net, const std::vector<const Sums*>& parts,
+void write_sums(ffi::ThreadPool& pool, const Net& net, const std::vector<Sums>& parts,
                 const ffi::RemainingRets& rets, int first) {
   struct Piece {
     int layer, out_tile;
@@ -201,9 +201,7 @@ ffi::Error backward(ffi::ThreadPool pool, ffi::Dictionary, ffi::RemainingArgs ar
                      scratch);
     });
   });
-  std::vector<const Sums*> found;
-  for (const Sums& part : sums) found.push_back(&part);
-  write_sums(pool, net, found, rets, 0);
+  write_sums(pool, net, sums, rets, 0);
   return ffi::Error::Success();
 }
 
@@ -298,13 +296,8 @@ ffi::Error gradient(ffi::ThreadPool pool, ffi::Dictionary attrs, ffi::RemainingA
       backward_of(critic, judging);
     });
   });
-  int first = 1;
-  for (const Learner* learner : {&actor, &critic}) {
-    std::vector<const Sums*> found;
-    for (const Sums& part : learner->sums) found.push_back(&part);
-    write_sums(pool, learner->net, found, rets, first);
-    first += 2 * n_layers;
-  }
+  write_sums(pool, actor.net, actor.sums, rets, 1);
+  write_sums(pool, critic.net, critic.sums, rets, 1 + 2 * n_layers);
   for (int i = 0; i < kTold; ++i) {
     double sum = 0.0;
     for (const Totals& part : totals) sum += _mm512_reduce_add_ps(part.of[i]);

@@ -257,9 +257,8 @@ inline void forward_block(const Net& net, const Weights& weights, const Bfloat16
               const __m512 bias = _mm512_set1_ps(last.biases[first + j]);
               for (int half = 0; half < 2; ++half) {
                 const int row = results.s * kDepth + half * kSide;
-                const int n_left = std::clamp(n - row, 0, kSide);
                 const float* z = results.pair(i) + half * kCell + j * kSide;
-                _mm512_mask_storeu_ps(outputs + (first + j) * n_rows + row, (1u << n_left) - 1,
+                _mm512_mask_storeu_ps(outputs + (first + j) * n_rows + row, first_rows(n - row),
                                       _mm512_add_ps(_mm512_load_ps(z), bias));
               }
             }
@@ -309,9 +308,8 @@ inline void output_grads(const Layer& layer, const float* grad, size_t n_rows, i
                          Bfloat16* left, Bfloat16* right, float* biases) {
   const int out_rows = layer.out_tiles() * kSide, depth = round_up(layer.n_out, kDepth) / kDepth;
   const auto load = [&](int output, int row) {
-    const int n_left = output < layer.n_out ? std::clamp(n - row, 0, kSide) : 0;
-    return _mm512_maskz_loadu_ps((1u << n_left) - 1,
-                                 n_left == 0 ? grad : grad + output * n_rows + row);
+    const __mmask16 rows = output < layer.n_out ? first_rows(n - row) : 0;
+    return _mm512_maskz_loadu_ps(rows, rows == 0 ? grad : grad + output * n_rows + row);
   };
   for (int s = 0; s < kChunks; ++s) {
     const int row = s * kDepth;
@@ -398,7 +396,7 @@ inline void backward_block(const Net& net, const Weights& transposed, const Bflo
 // Adds up 16 outputs' gradients of the parts, in their order.
 //
 // weights: [n_out, n_in]. biases: [n_out].
-inline void gather(const Net& net, const std::vector<const Sums*>& parts, int layer_index,
+inline void gather(const Net& net, const std::vector<Sums>& parts, int layer_index,
                    int out_tile, float* weights, float* biases) {
   const Layer& layer = net.layers[layer_index];
   const int out_tiles = layer.out_tiles(), in_tiles = round_up(layer.n_in, kSide) / kSide;
@@ -409,8 +407,8 @@ inline void gather(const Net& net, const std::vector<const Sums*>& parts, int la
                                  : static_cast<size_t>(k) * out_tiles + out_tile;
     __m512 rows[kSide];
     for (int i = 0; i < kSide; ++i) rows[i] = _mm512_setzero_ps();
-    for (const Sums* part : parts) {
-      const float* from = part->weights[layer_index] + cell * kCell;
+    for (const Sums& part : parts) {
+      const float* from = part.weights[layer_index] + cell * kCell;
       for (int i = 0; i < kSide; ++i) {
         rows[i] = _mm512_add_ps(rows[i], _mm512_load_ps(from + i * kSide));
       }
@@ -429,8 +427,8 @@ inline void gather(const Net& net, const std::vector<const Sums*>& parts, int la
   }
   for (int o = first; o < stop; ++o) {
     __m512 sum = _mm512_setzero_ps();
-    for (const Sums* part : parts) {
-      sum = _mm512_add_ps(sum, _mm512_load_ps(part->biases[layer_index] + o * kSide));
+    for (const Sums& part : parts) {
+      sum = _mm512_add_ps(sum, _mm512_load_ps(part.biases[layer_index] + o * kSide));
     }
     biases[o] = _mm512_reduce_add_ps(sum);
   }

@@ -36,7 +36,8 @@ inline __m512 exp16(__m512 x) {
   return _mm512_scalef_ps(p, n);
 }
 
-// log of numbers from 1 on, to within three: 2 artanh of (m - 1) / (m + 1) by its series, m in [1, 2).
+// log of numbers from 1 on, to within three: 2 artanh of (m - 1) / (m + 1) by its series, where m
+// lies in [1, 2).
 inline __m512 log16(__m512 x) {
   const __m512 one = _mm512_set1_ps(1.0f);
   const __m512 m = _mm512_getmant_ps(x, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);

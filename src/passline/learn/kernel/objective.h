@@ -90,9 +90,6 @@ class Minibatch {
   size_t n_rows_;
 };
 
-// The first n_left of 16 rows, none if there are none.
-inline __mmask16 first_rows(int n_left) { return (1u << std::clamp(n_left, 0, kSide)) - 1; }
-
 // Mean and standard deviation of the minibatch's advantages.
 inline void center_advantages(const float* advantage, const Minibatch& minibatch, Terms& terms) {
   const size_t n_rows = minibatch.n_rows();

@@ -12,6 +12,7 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -28,6 +29,9 @@ constexpr int kPairs = kBlock / 2;        // pairs of rows in a block
 constexpr int kChunks = kBlock / kDepth;  // left tiles across a block
 
 inline int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
+
+// The first n_left of 16 rows, none if there are none.
+inline __mmask16 first_rows(int n_left) { return (1u << std::clamp(n_left, 0, kSide)) - 1; }
 
 // Tiles of 16 rows of 64 bytes, as long as it lives.
 class TileScope {
