@@ -3,8 +3,9 @@
 A piece is one market and seed: `entry` trains the first phase twice, from full information and by
 PPO, and plays both on the gate slices on the way; `whole` trains the demo's curriculum and judges
 it on the test slices beside the oracle, random entry and an untrained network, and on training
-slices as well; `shuffled` does the same on the market with every bar's direction drawn anew. Every
-finished piece is appended to a file of JSON lines, so that a measurement that was stopped goes on
+slices as well; `shuffled` does the same on the market with every bar's direction drawn anew, and
+`reweighed` lets episodes begin where the agent fails in training (`--reweigh 1`). Every finished
+piece is appended to a file of JSON lines, so that a measurement that was stopped goes on
 where it stood. Prints one JSON object with all pieces of the file.
 
     python benchmarks/learning.py --json --kinds entry whole --seeds 0 1 2 3 4
@@ -94,9 +95,7 @@ class World:
         return train_slices(self.prepared, self.cut.train)
 
 
-def make_world(
-    mechanism: str, strength: float, seed: int, precision: str, *, is_shuffled: bool = False
-) -> World:
+def make_world(kind: str, mechanism: str, strength: float, seed: int, precision: str) -> World:
     """Makes a market and cuts its time; shuffled, each bar's move has a random direction."""
     settings = DEMO | {
         "ppo.precision": precision,
@@ -105,11 +104,12 @@ def make_world(
         "market_seed": seed,
         "curriculum.seed": seed,
         "curriculum.evaluations_per_phase": 1,
+        "curriculum.reweigh": float(kind == "reweighed"),
     }
     config = read_config(None, settings)
     assert config.market is not None
     market = synthesize(config.market, seed=seed)
-    if is_shuffled:
+    if kind == "shuffled":
         market = dataclasses.replace(market, bars=bar_flip(market.bars, seed=seed))
     prepared = prepare([market.bars], load_rulebook(config.rulebook), config.task)
     cut = cut_time(prepared, config.slices)
@@ -276,6 +276,7 @@ KINDS: dict[str, Callable[[World], dict[str, Any]]] = {
     "entry": measure_entry,
     "whole": measure_whole,
     "shuffled": measure_whole,
+    "reweighed": measure_whole,
 }
 
 
@@ -331,9 +332,7 @@ def main() -> None:
     )
     for piece in [piece for piece in asked if piece not in known][: options.at_most]:
         began = time.perf_counter()
-        row = dict(zip(PIECE, piece, strict=True)) | KINDS[piece[0]](
-            make_world(*piece[1:], is_shuffled=piece[0] == "shuffled")
-        )
+        row = dict(zip(PIECE, piece, strict=True)) | KINDS[piece[0]](make_world(*piece))
         row |= {"seconds": round(time.perf_counter() - began, 1), "commit": commit()}
         row["load"] = round(os.getloadavg()[0], 1)
         rows.append(row)

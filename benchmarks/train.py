@@ -6,7 +6,7 @@ environment through its plugs. One repetition is one update, its rollout include
 interleaved, so that a busy machine slows all alike, and medians are taken after a warm-up. Torch
 uses one thread or as many as there are CPUs, whichever is faster in the warm-up: on a busy machine
 its threads wait for each other.
-passline is measured in both precisions of its products, and where the kernel for AMX multiplies
+passline is measured in both precisions of its products, and where the kernel multiplies
 also with XLA's products instead; the others multiply in float32, so that passline_float32 is the
 comparison of like with like.
 update_share_of_peak is the rate of passline's gradient phase (value pass and all epochs, counting
@@ -45,7 +45,7 @@ import jax  # noqa: E402
 
 from passline.envs.lanes import Lanes  # noqa: E402
 from passline.envs.making import Task, make_task  # noqa: E402
-from passline.learn import amx, objective, ppo, rollout  # noqa: E402
+from passline.learn import kernel, objective, ppo, rollout  # noqa: E402
 from passline.learn.mlp import Precision  # noqa: E402
 from passline.market.synthetic import SyntheticConfig, synthesize  # noqa: E402
 from passline.sim.jit import sim_jit  # noqa: E402
@@ -95,13 +95,22 @@ class Passline:
         jax.block_until_ready(metrics)
 
 
-def with_xla(task: Task, config: ppo.PPOConfig) -> Passline:
-    """The same training with XLA's products, compiled here."""
-    made = Passline(task, config)
-    with mock.patch.object(amx, "fits", return_value=False):
-        made.update()
-        made.learn()
-    return made
+class ByXla(Passline):
+    """The same training with XLA's products; whether the kernel fits is asked at every update."""
+
+    def __init__(self, task: Task, config: ppo.PPOConfig) -> None:
+        super().__init__(task, config)
+        with without_kernel():
+            self.learn()
+
+    def update(self) -> None:
+        """One rollout and its gradient steps."""
+        with without_kernel():
+            super().update()
+
+
+def without_kernel() -> Any:
+    return mock.patch.object(kernel, "fits", return_value=False)
 
 
 def learn_flops(config: ppo.PPOConfig) -> float:
@@ -194,8 +203,8 @@ def measure(config: ppo.PPOConfig, n_repetitions: int) -> dict[str, Any]:
         f"passline_{precision}": Passline(task, dataclasses.replace(config, precision=precision))
         for precision in get_args(Precision)
     }
-    if amx.is_ready():
-        own["passline_xla"] = with_xla(task, dataclasses.replace(config, precision="bfloat16"))
+    if kernel.is_ready():
+        own["passline_xla"] = ByXla(task, dataclasses.replace(config, precision="bfloat16"))
     square = jax.random.normal(jax.random.key(0), (PEAK_SIZE, PEAK_SIZE))
     multiply = jax.jit(lambda a: a @ a.T)
     calls: dict[str, Callable[[], None]] = {name: one.update for name, one in own.items()}
@@ -252,7 +261,7 @@ def first_update(cache: str, n_lanes: int) -> None:
     """What a training does up to the end of its first update; compiled code lies in `cache`."""
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    Thread(target=amx.is_ready, daemon=True).start()  # as the commands do
+    Thread(target=kernel.is_ready, daemon=True).start()  # as the commands do
     task, config, key = built_in_task(), ppo.PPOConfig(n_lanes=n_lanes), jax.random.key(SEED)
     lanes = env.compiled_reset()(task.params, key, config.n_lanes)
     state = ppo.init_train_state(config, lanes, N_FEATURES, N_ACTIONS, key, MIRROR)

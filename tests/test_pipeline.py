@@ -26,7 +26,7 @@ from passline.evaluate.table import append_evaluation, load_evaluations
 from passline.evaluate.verdict import UNKNOWN_TRAINING
 from passline.final import unseal
 from passline.kinds import RunKind, is_forced, kind_of
-from passline.learn import amx
+from passline.learn import kernel
 from passline.learn.checkpoint import list_checkpoints
 from passline.learn.curriculum import Progress as Steps
 from passline.learn.curriculum import load_network
@@ -110,9 +110,9 @@ def test_a_run_explains_itself(finished):
     assert manifest["rulebook"]["automation"]["policy"] == "forbidden"
     assert manifest["packages"]["jax"]
     assert manifest["hardware"]["jax_backend"]
-    assert manifest["hardware"]["products"] in ("amx", "xla")
+    assert manifest["hardware"]["products"] in ("amx", "avx512", "xla")
     fitting = PPOConfig(precision="bfloat16", hidden=(64, 32))
-    assert pipeline._products(fitting) == ("amx" if amx.is_ready() else "xla")
+    assert pipeline._products(fitting) == (kernel.instructions() or "xla")
     assert pipeline._products(replace(fitting, hidden=(100, 100))) == "xla"
     assert pipeline._products(replace(fitting, precision="float32")) == "xla"
     phases = ["entry", "exit", "manage", "account"]

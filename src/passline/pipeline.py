@@ -33,7 +33,7 @@ from passline.evaluate.verdict import Verdict, verdict
 from passline.evaluate.verdict_file import VERDICT_FILE, write_verdict
 from passline.evaluate.windows import final_start, hide_final
 from passline.kinds import RunKind, kind_of, origin_of, require_agent
-from passline.learn import amx, network
+from passline.learn import kernel, network
 from passline.learn.checkpoint import list_checkpoints, sweep_checkpoints
 from passline.learn.curriculum import (
     Trained,
@@ -413,9 +413,9 @@ def manifest_of(plan: Plan) -> dict[str, Any]:
 
 
 def _products(config: PPOConfig) -> str:
-    """Tells what multiplies in training: the kernel for AMX or XLA."""
-    is_fit = config.precision == "bfloat16" and all(w % amx.UNIT == 0 for w in config.hidden)
-    return "amx" if is_fit and amx.is_ready() else "xla"
+    """Tells what multiplies in training: the kernel, by which instructions, or XLA."""
+    is_fit = config.precision == "bfloat16" and all(w % kernel.UNIT == 0 for w in config.hidden)
+    return (kernel.instructions() if is_fit else None) or "xla"
 
 
 def _left_out(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:

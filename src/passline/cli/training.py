@@ -26,7 +26,7 @@ from passline.config import field_help, read_config  # noqa: E402
 from passline.errors import GateNotPassedError  # noqa: E402
 from passline.evaluate.windows import SliceConfig, read_windows  # noqa: E402
 from passline.kinds import RunKind, kind_of, require_training  # noqa: E402
-from passline.learn import amx  # noqa: E402
+from passline.learn import kernel  # noqa: E402
 from passline.learn.curriculum import CurriculumConfig  # noqa: E402
 from passline.learn.curriculum import Progress as Steps  # noqa: E402
 from passline.learn.settings import PPOConfig  # noqa: E402
@@ -252,7 +252,7 @@ def use_cache() -> None:
 def warm_up() -> None:
     """Keeps compiled code, and compiles what training needs while the bars are being prepared."""
     use_cache()
-    Thread(target=amx.is_ready, daemon=True).start()
+    Thread(target=kernel.is_ready, daemon=True).start()
 
 
 def play_out(job: Job, *, forced: bool, as_json: bool) -> None:

@@ -6,7 +6,7 @@ weights, gradients, biases and activations in between stay float32 (Micikevicius
 "Mixed precision training"). Processors with AVX-512 BF16 run such products about twice as fast.
 Rounding is spelled out on the bits because XLA's CPU backend neither fuses its own conversion nor
 keeps such a product in bfloat16 once its result is converted again. Where the processor multiplies
-tiles of bfloat16, observations that were `packed` are computed by `passline.learn.amx` instead.
+bfloat16 and the kernel compiles, it (`passline.learn.kernel`) computes `packed` observations.
 """
 
 import functools
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.layout import Layout, with_layout_constraint
 
-from passline.learn import amx
+from passline.learn import kernel
 
 __all__ = [
     "PACKED",
@@ -42,13 +42,13 @@ PACKED: dict[Precision, Any] = {"float32": jnp.float32, "bfloat16": jnp.uint16}
 """Types of observations that were `packed`."""
 
 
-def usual_precision(flags: Path = amx.CPU_FLAGS) -> Precision:
+def usual_precision(flags: Path = kernel.CPU_FLAGS) -> Precision:
     """Returns bfloat16 on processors that say they multiply it (AVX-512 BF16), else float32.
 
     Args:
         flags: where Linux lists what the processor can do, on x86.
     """
-    return "bfloat16" if amx.processor_has("avx512_bf16", flags=flags) else "float32"
+    return "bfloat16" if kernel.processor_has("avx512_bf16", flags=flags) else "float32"
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -60,8 +60,8 @@ def outputs_t(net: Net, obs: jax.Array, precision: Precision) -> jax.Array:
         obs: float32, or as `packed` made them.
         precision: of the operands of every product, except the outputs of a single row of weights.
     """
-    if amx.fits(net, obs):
-        return amx.forward(net, obs, keep=False)[0]
+    if kernel.fits(net, obs):
+        return kernel.forward(net, obs, keep=False)[0]
     return _forward(net, obs, precision)[0]
 
 
@@ -127,8 +127,8 @@ def _forward(
 def _outputs_fwd(
     net: Net, obs: jax.Array, precision: Precision
 ) -> tuple[jax.Array, tuple[Net, jax.Array, tuple[jax.Array, ...]]]:
-    if amx.fits(net, obs):
-        outputs, kept = amx.forward(net, obs, keep=True)
+    if kernel.fits(net, obs):
+        outputs, kept = kernel.forward(net, obs, keep=True)
         return outputs, (net, obs, kept)
     outputs, inputs = _forward(net, obs, precision)
     return outputs, (net, obs, inputs)
@@ -140,8 +140,8 @@ def _outputs_bwd(
     grad: jax.Array,
 ) -> tuple[Net, Any]:
     net, obs, inputs = saved
-    if amx.fits(net, obs):
-        return amx.backward(net, obs, inputs, grad), np.zeros(obs.shape, jax.dtypes.float0)
+    if kernel.fits(net, obs):
+        return kernel.backward(net, obs, inputs, grad), np.zeros(obs.shape, jax.dtypes.float0)
     grads: Net = {}
     for i in range(len(net) // 2 - 1, -1, -1):
         w = net[f"w{i}"]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax  # type: ignore[import-untyped]
 
-from passline.learn import amx, network
+from passline.learn import kernel, network
 from passline.learn.mlp import PACKED, Precision
 from passline.learn.rollout import Batch, Metrics, Tree
 from passline.learn.settings import Hyper, PPOConfig, scheduled
@@ -40,16 +40,16 @@ def descend(
 
 
 def is_by_kernel(params: network.Params, precision: Precision) -> bool:
-    """Returns whether the kernel for AMX computes the objective's gradient, and not XLA."""
+    """Returns whether the kernel computes the objective's gradient, and not XLA."""
     actor, critic = params["actor"], params["critic"]
     hidden = [[net[f"b{i}"].shape[0] for i in range(len(net) // 2 - 1)] for net in (actor, critic)]
     obs = np.zeros((1, actor["w0"].shape[1]), PACKED[precision])
     return (
         hidden[0] == hidden[1]
-        and network.n_actions(params) <= amx.MOST_ACTIONS
+        and network.n_actions(params) <= kernel.MOST_ACTIONS
         and critic[f"w{len(hidden[1])}"].ndim == 1
-        and amx.fits(actor, obs)
-        and amx.fits(critic, obs)
+        and kernel.fits(actor, obs)
+        and kernel.fits(critic, obs)
     )
 
 
@@ -165,7 +165,7 @@ def _gradient(
         part = _take_lanes(batch, blocks, config.lane_block)
         return jax.grad(_loss, has_aux=True)(params, part, config, hyper, entropy_coef)
     obs, *recorded = batch
-    grads, means = amx.gradient(
+    grads, means = kernel.gradient(
         [params["actor"], params["critic"]],
         obs,
         recorded,

@@ -4,9 +4,6 @@
 // a fixed order: the same bits for any number of threads. Shapes and types are checked in Python;
 // all calls are bound in the same way, for each way takes the compiler a second.
 
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -19,6 +16,7 @@
 #include "memory.h"
 #include "network.h"
 #include "objective.h"
+#include "products.h"
 #include "tiles.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -153,7 +151,7 @@ ffi::Error forward(ffi::ThreadPool pool, ffi::Dictionary, ffi::RemainingArgs arg
   const Parts parts(shape_of(args, 0)[0]);
   const Weights weights = weights_of(net, call_arena());
   for_each(pool, parts.n, [&](int part) {
-    const TileScope tiles;
+    const Multiplier multiplier;
     Arena& arena = part_arena();
     const ForwardScratch scratch(net, arena);
     Bfloat16* features = features_space(n_features, arena);
@@ -187,7 +185,7 @@ ffi::Error backward(ffi::ThreadPool pool, ffi::Dictionary, ffi::RemainingArgs ar
   std::vector<Sums> sums;
   for (int part = 0; part < parts.n; ++part) sums.emplace_back(net, of_call);
   for_each(pool, parts.n, [&](int part) {
-    const TileScope tiles;
+    const Multiplier multiplier;
     Arena& arena = part_arena();
     const BackwardScratch scratch(net, arena);
     Bfloat16* rows = rows_space(n_features, arena);
@@ -263,7 +261,7 @@ ffi::Error gradient(ffi::ThreadPool pool, ffi::Dictionary attrs, ffi::RemainingA
   const int n_actions = actor.net.layers.back().n_out;
   std::vector<Totals> totals(parts.n);
   for_each(pool, parts.n, [&](int part) {
-    const TileScope tiles;
+    const Multiplier multiplier;
     Arena& arena = part_arena();
     const ForwardScratch forward_scratch(actor.net, arena);
     const BackwardScratch backward_scratch(actor.net, arena);
@@ -310,11 +308,8 @@ ffi::Error gradient(ffi::ThreadPool pool, ffi::Dictionary attrs, ffi::RemainingA
 }  // namespace
 }  // namespace passline
 
-// Asks the system for the tiles, for all threads of this process; returns whether it has them.
-extern "C" int passline_request_tiles() {
-  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // as <asm/prctl.h> numbers them
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-}
+// Prepares this process to multiply; returns whether it can.
+extern "C" int passline_prepare() { return passline::request_multiplier(); }
 
 namespace {
 

@@ -15,6 +15,7 @@
 
 #include "memory.h"
 #include "numbers.h"
+#include "products.h"
 #include "tiles.h"
 
 namespace passline {
@@ -242,7 +243,7 @@ inline void forward_block(const Net& net, const Weights& weights, const Bfloat16
                         kept.empty() ? nullptr : kept[i],
                         is_read_singly ? net.layers.back().weights : nullptr,
                         single};
-    product(weights[i], layer.out_tiles(), input, layer.in_tiles(), chunks, squash);
+    product(weights[i], layer.out_tiles(), input, layer.n_in, chunks, squash);
     input = hidden;
   }
   const Layer& last = net.layers.back();
@@ -250,7 +251,7 @@ inline void forward_block(const Net& net, const Weights& weights, const Bfloat16
     for (int row = 0; row < n; ++row) outputs[row] = single[row] + last.biases[0];
     return;
   }
-  product(weights[n_hidden], last.out_tiles(), input, last.in_tiles(), chunks,
+  product(weights[n_hidden], last.out_tiles(), input, last.n_in, chunks,
           [&](const Results& results, int i) {
             const int first = results.output(i);
             for (int j = 0; j < 2 && first + j < last.n_out; ++j) {
@@ -384,8 +385,7 @@ inline void backward_block(const Net& net, const Weights& transposed, const Bflo
     Bfloat16* next = right == scratch.even ? scratch.odd : scratch.even;
     const Unsquash unsquash{kept[i - 1], layer.n_in, scratch.left, i > 1 ? next : nullptr,
                             sums.biases[i - 1]};
-    product(transposed[i], in_tiles, right, round_up(layer.n_out, kDepth) / kDepth, kChunks,
-            unsquash);
+    product(transposed[i], in_tiles, right, layer.n_out, kChunks, unsquash);
     right = next;
   }
   add_product(sums.weights[0], sums.is_empty, scratch.left, net.layers[0].out_tiles(), rows,

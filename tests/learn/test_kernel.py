@@ -1,4 +1,4 @@
-"""The products on processors with AMX against the same in XLA and in NumPy."""
+"""The kernel's networks against the same in XLA and in NumPy."""
 
 import ctypes
 import os
@@ -14,9 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from passline.learn import amx, mlp, network
+from passline.learn import kernel, mlp, network
+from passline.learn.kernel import library
 
-needs_amx = pytest.mark.skipif(not amx.is_ready(), reason="the processor has no AMX")
+needs_kernel = pytest.mark.skipif(
+    not kernel.is_ready(), reason="the processor has no products of bfloat16, or no compiler"
+)
 
 SHAPES = [
     # rows, features, outputs, hidden
@@ -79,14 +82,14 @@ def stray(found: jax.Array, exact: np.ndarray) -> float:
     return float(np.linalg.norm(np.asarray(found) - exact) / np.linalg.norm(exact))
 
 
-@needs_amx
+@needs_kernel
 @pytest.mark.parametrize("name", ["actor", "critic"])
 @pytest.mark.parametrize(("rows", "features", "outputs", "hidden"), SHAPES)
 def test_outputs_and_gradients_are_those_of_the_network(
     rows: int, features: int, outputs: int, hidden: tuple[int, ...], name: str
 ) -> None:
     net, obs = drawn(rows, features, outputs, hidden)[name], observations(rows, features)
-    assert amx.fits(net, obs)
+    assert kernel.fits(net, obs)
     shape = (rows,) if name == "critic" else (outputs, rows)
     grad = jax.random.normal(jax.random.key(3), shape)
     found, grads = jax.jit(with_gradient)(net, obs, grad)
@@ -101,7 +104,7 @@ def test_outputs_and_gradients_are_those_of_the_network(
     np.testing.assert_array_equal(alone, found)
 
 
-@needs_amx
+@needs_kernel
 @pytest.mark.parametrize("name", ["actor", "critic"])
 def test_it_strays_no_further_than_xla_in_the_same_precision(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -110,7 +113,7 @@ def test_it_strays_no_further_than_xla_in_the_same_precision(
     shape = (2000,) if name == "critic" else (11, 2000)
     grad = jax.random.normal(jax.random.key(3), shape)
     ours = with_gradient(net, obs, grad)
-    monkeypatch.setattr(amx, "fits", lambda net, obs: False)
+    monkeypatch.setattr(kernel, "fits", lambda net, obs: False)
     theirs = with_gradient(net, obs, grad)
     exact = by_numpy(net, obs, grad)
     assert stray(ours[0], exact[0]) < 1.1 * stray(theirs[0], exact[0])
@@ -118,7 +121,7 @@ def test_it_strays_no_further_than_xla_in_the_same_precision(
         assert stray(ours[1][key], expected) < 2.0 * stray(theirs[1][key], expected) + 1e-6, key
 
 
-@needs_amx
+@needs_kernel
 def test_saturated_units_are_one_and_have_no_gradient() -> None:
     net = {
         "w0": jnp.full((32, 1), 100.0),
@@ -133,7 +136,7 @@ def test_saturated_units_are_one_and_have_no_gradient() -> None:
     np.testing.assert_array_equal(grads["b0"], jnp.zeros(32))
 
 
-@needs_amx
+@needs_kernel
 @pytest.mark.parametrize("where", ["obs", "w0", "b0", "w1", "b1", "w2", "b2"])
 def test_what_is_no_number_stays_visible(where: str) -> None:
     net, obs = drawn(300, 8, 3, (32, 32))["actor"], jnp.ones((300, 8))
@@ -147,7 +150,7 @@ def test_what_is_no_number_stays_visible(where: str) -> None:
         assert jnp.isnan(grads["w0"]).any()
 
 
-@needs_amx
+@needs_kernel
 def test_rows_do_not_depend_on_their_neighbors() -> None:
     net, obs = drawn(600, 20, 11, (128, 128))["actor"], observations(600, 20)
     whole = mlp.outputs_t(net, obs, "bfloat16")
@@ -159,8 +162,8 @@ ALONE = """
 import os, sys
 os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[: int(sys.argv[1])]))
 import hashlib, jax
-import test_amx as t
-import test_amx_gradient as g
+import test_kernel as t
+import test_kernel_gradient as g
 net, obs = t.drawn(9000, 68, 11, (128, 128))["actor"], t.observations(9000, 68)
 found = t.with_gradient(net, obs, jax.random.normal(jax.random.key(3), (11, 9000)))
 cfg = g.config(hidden=(128, 128), minibatch_size=1920)
@@ -170,7 +173,7 @@ print(hashlib.sha256(b"".join(x.tobytes() for x in leaves)).hexdigest())
 """
 
 
-@needs_amx
+@needs_kernel
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor")
 def test_one_thread_and_two_give_the_same_bits() -> None:
     digests = [
@@ -186,7 +189,7 @@ def test_one_thread_and_two_give_the_same_bits() -> None:
     assert digests[0] == digests[1] != ""
 
 
-@needs_amx
+@needs_kernel
 def test_calls_from_many_threads_at_once_end_and_agree() -> None:
     net, obs = drawn(4096, 68, 11, (128, 128))["actor"], observations(4096, 68)
     grad = jnp.ones((11, 4096))
@@ -201,60 +204,130 @@ def test_calls_from_many_threads_at_once_end_and_agree() -> None:
 def test_only_packed_observations_and_widths_in_thirty_twos_fit() -> None:
     obs = observations(4, 8)
     fitting = drawn(4, 8, 3, (32, 64))["actor"]
-    assert amx.fits(fitting, obs) is amx.is_ready()
-    assert not amx.fits(fitting, jnp.ones((4, 8)))
-    assert not amx.fits(drawn(4, 8, 3, (32, 48))["actor"], obs)
-    assert not amx.fits({"w0": jnp.ones((3, 8)), "b0": jnp.ones(3)}, obs)
-    assert not amx.fits(jax.tree.map(lambda x: x.astype(jnp.bfloat16), fitting), obs)
+    assert kernel.fits(fitting, obs) is kernel.is_ready()
+    assert not kernel.fits(fitting, jnp.ones((4, 8)))
+    assert not kernel.fits(drawn(4, 8, 3, (32, 48))["actor"], obs)
+    assert not kernel.fits({"w0": jnp.ones((3, 8)), "b0": jnp.ones(3)}, obs)
+    assert not kernel.fits(jax.tree.map(lambda x: x.astype(jnp.bfloat16), fitting), obs)
 
 
 def test_layers_that_do_not_belong_together_are_refused_by_their_shapes() -> None:
     net = drawn(4, 8, 3, (32, 64))["actor"]
     for name, shape in {"w0": (32, 9), "w1": (64, 96), "w2": (3, 96), "b1": (96,)}.items():
         odd = net | {name: jnp.ones(shape)}
-        assert not amx.fits(odd, observations(4, 8))
+        assert not kernel.fits(odd, observations(4, 8))
         with pytest.raises((TypeError, ValueError), match="shape"):
             mlp.outputs_t(odd, observations(4, 8), "bfloat16")
 
 
-def test_a_processor_has_amx_only_if_it_says_so(tmp_path: Path) -> None:
+def test_a_processor_has_what_it_says(tmp_path: Path) -> None:
     flags = tmp_path / "cpuinfo"
-    assert not amx.has_amx(flags)
-    known = "avx512f avx512dq avx512bw avx512vl avx512_bf16 amx_bf16 amx_tile"
-    flags.write_text(f"flags : {known} amx_int8")
-    assert amx.has_amx(flags)
-    for word in known.split():
-        flags.write_text("flags : " + known.replace(word, ""))
-        assert not amx.has_amx(flags), word
+    assert library._known(flags) == []
+    shared, tiles = "avx512f avx512dq avx512bw avx512vl avx512_bf16", "amx_bf16 amx_tile"
+    flags.write_text(f"flags : {shared} {tiles} amx_int8")
+    assert library._known(flags) == ["amx", "avx512"]
+    for word in tiles.split():
+        flags.write_text("flags : " + f"{shared} {tiles}".replace(word, ""))
+        assert library._known(flags) == ["avx512"], word
+    for word in shared.split():
+        flags.write_text("flags : " + f"{shared} {tiles} ".replace(word + " ", ""))
+        assert library._known(flags) == [], word
 
 
 @pytest.mark.parametrize("compiler", ["no-such-compiler", "false", sys.executable])
 def test_without_a_compiler_xla_multiplies_and_a_warning_says_so(
     compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(amx, "_loaded", [])
-    monkeypatch.setattr(amx, "has_amx", lambda: True)
+    monkeypatch.setattr(library, "_loaded", [])
+    monkeypatch.setattr(library, "_known", lambda: ["amx", "avx512"])
     monkeypatch.setenv("CXX", compiler)
-    with kept_in(tmp_path), pytest.warns(RuntimeWarning, match=r"g\+\+ from 12 on"):
-        assert not amx.is_ready()
+    with kept_in(tmp_path), pytest.warns(RuntimeWarning, match=r"g\+\+ from 10 on"):
+        assert not kernel.is_ready()
     assert not list(tmp_path.iterdir())
     obs = observations(4, 8)
     net = drawn(4, 8, 3, (32,))["actor"]
     assert mlp.outputs_t(net, obs, "bfloat16").shape == (3, 4)
 
 
-@needs_amx
+WITHOUT_TILES = """
+import sys, warnings
+from passline.learn.kernel import library
+warnings.simplefilter("error")
+print(library._load(["amx", "avx512"]).by)
+"""
+
+
+@needs_kernel
+def test_a_compiler_that_knows_no_tiles_still_makes_a_kernel(tmp_path: Path) -> None:
+    compiler = tmp_path / "c++"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *amx*) exit 1;; esac\nexec c++ "$@"\n')
+    compiler.chmod(0o755)
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TILES],
+        env=os.environ | {"CXX": str(compiler), "JAX_COMPILATION_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stdout.strip() == "avx512", run.stderr
+
+
+@needs_kernel
+@pytest.mark.skipif(kernel.instructions() == "amx", reason="the system lets tiles be used")
+def test_a_system_that_refuses_tiles_still_gets_a_kernel(tmp_path: Path) -> None:
+    """The file for AMX compiles anywhere; it is told at its first call that there is none."""
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TILES],
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stdout.strip() == "avx512", run.stderr
+    assert {path.name.split("-")[1] for path in tmp_path.glob("*.so")} == {"amx", "avx512"}
+
+
+BY_PAIRS = """
+import sys
+import pytest
+from passline.learn.kernel import library
+library._known = lambda: ["avx512"]
+assert library.instructions() == "avx512"
+files = ["test_kernel.py", "test_kernel_gradient.py"]
+chosen = ["gradient", "number", "neighbors", "threads", "strays"]
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-k", " or ".join(chosen), *files]))
+"""
+
+
+@pytest.mark.skipif(kernel.instructions() != "amx", reason="these tests ran without tiles anyway")
+def test_all_of_it_holds_without_tiles_too() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", BY_PAIRS],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout
+
+
+@needs_kernel
 def test_a_folder_that_cannot_be_written_does_not_stop_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    by = kernel.instructions()
+    assert by is not None
     with kept_in(tmp_path / "file" / "folder"):
-        library = amx._library(os.environ.get("CXX", "c++"), "alone.so")
-    assert library.passline_forward
+        assert library._library(by).passline_forward
 
 
-@needs_amx
+@needs_kernel
 def test_a_file_cut_off_is_made_anew(tmp_path: Path) -> None:
-    (tmp_path / "kept.so").write_bytes(b"\x7fELF")
+    by = kernel.instructions()
+    assert by is not None
     with kept_in(tmp_path):
-        library = amx._library(os.environ.get("CXX", "c++"), "kept.so")
-    assert library.passline_backward
-    assert ctypes.CDLL(str(tmp_path / "kept.so")).passline_gradient
+        library._library(by)
+        (kept,) = tmp_path.iterdir()
+        kept.unlink()
+        kept.write_bytes(b"\x7fELF")
+        assert library._library(by).passline_backward
+    assert ctypes.CDLL(str(kept)).passline_gradient

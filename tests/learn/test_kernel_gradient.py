@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from passline.learn import amx, mlp, network, objective
+from passline.learn import kernel, mlp, network, objective
 from passline.learn.ppo import PPOConfig, make_hyper
 from passline.learn.rollout import Batch
 
-pytestmark = pytest.mark.skipif(not amx.is_ready(), reason="the processor has no AMX")
+pytestmark = pytest.mark.skipif(
+    not kernel.is_ready(), reason="the processor has no products of bfloat16, or no compiler"
+)
 
 Found = tuple[network.Params, dict[str, jax.Array]]
 
