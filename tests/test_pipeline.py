@@ -286,6 +286,14 @@ def test_unknown_settings_name_the_place(settings):
         from_plain(settings | {"task": {"stop_art": 2}}, "test")
 
 
+def test_odd_widths_are_refused_before_anything_is_made(settings):
+    odd = settings | {"ppo": {"hidden": [16, 15]}}
+    with pytest.raises(ConfigError, match=r"hidden was \(16, 15\); .*--symmetric never"):
+        from_plain(odd, "test")
+    from_plain(odd | {"curriculum": {"symmetric": "never"}}, "test")
+    from_plain(odd | {"base_sha256": "ab" * 32}, "test")
+
+
 def test_a_run_with_other_settings_than_it_began_with_is_refused(finished, tmp_path):
     outcome, _, _ = finished
     copy = tmp_path / outcome.run.id

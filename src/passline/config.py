@@ -20,7 +20,7 @@ from typing import Any
 from passline.errors import ConfigError
 from passline.evaluate.windows import SliceConfig, Window, windows_of
 from passline.learn.curriculum import CurriculumConfig
-from passline.learn.settings import PPOConfig
+from passline.learn.settings import PPOConfig, require
 from passline.market.synthetic import SyntheticConfig
 from passline.task.prepare import TaskConfig
 
@@ -57,9 +57,16 @@ class TrainConfig:
     """Budget and seed."""
 
     def __post_init__(self) -> None:
-        """Refuses a training without a market, or with two."""
+        """Refuses no market, or two, and widths that a symmetric policy cannot have."""
         if bool(self.bars) == (self.market is not None):
             raise ConfigError("give either bar files or the built-in market, not both or neither.")
+        is_drawn_in_pairs = self.curriculum.symmetric != "never" and not self.base_sha256
+        require(
+            not is_drawn_in_pairs or not any(width % 2 for width in self.ppo.hidden),
+            "hidden",
+            self.ppo.hidden,
+            "even widths, or --symmetric never",
+        )
 
 
 SECTIONS: dict[str, type] = {

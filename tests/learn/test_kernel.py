@@ -331,3 +331,20 @@ def test_a_file_cut_off_is_made_anew(tmp_path: Path) -> None:
         kept.write_bytes(b"\x7fELF")
         assert library._library(by).passline_backward
     assert ctypes.CDLL(str(kept)).passline_gradient
+
+
+@needs_kernel
+def test_what_a_killed_compilation_left_behind_is_deleted_and_another_one_spared(
+    tmp_path: Path,
+) -> None:
+    by = kernel.instructions()
+    assert by is not None
+    old, new = tmp_path / "passline-unfinished-old", tmp_path / "passline-unfinished-new"
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / "part.so").write_bytes(b"")
+    os.utime(old, (0, 0))
+    with kept_in(tmp_path):
+        library._library(by)
+    assert not old.exists()
+    assert new.exists()

@@ -4,9 +4,11 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import shutil
 import subprocess
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +32,7 @@ _NEEDED: dict[Instructions, tuple[str, ...]] = {
 }
 _OPTIONS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-pthread")
 _SYMBOLS = ("passline_forward", "passline_backward", "passline_gradient")
+_UNFINISHED = "passline-unfinished-"
 _LONGEST_COMPILATION_S = 300
 
 
@@ -141,7 +144,8 @@ def _compiled(command: Sequence[str], path: Path) -> Path:
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    _sweep(path.parent)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=_UNFINISHED) as folder:
         made = Path(folder) / path.name
         subprocess.run(
             [*command, "-o", str(made)],
@@ -152,3 +156,11 @@ def _compiled(command: Sequence[str], path: Path) -> Path:
         )
         made.replace(path)
     return path
+
+
+def _sweep(folder: Path) -> None:
+    """Deletes what compilations have left behind that were killed."""
+    for left in folder.glob(_UNFINISHED + "*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > 2 * _LONGEST_COMPILATION_S:
+                shutil.rmtree(left)
