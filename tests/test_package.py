@@ -230,6 +230,7 @@ def test_importing_the_package_loads_nothing_heavy():
         (["calendar", "2024-11"], ()),
         (["rulebooks"], ()),
         (["data", "--help"], ("polars",)),
+        (["train", "--help"], set(HEAVY) - {"matplotlib"}),
     ],
 )
 def test_commands_load_only_what_they_need(arguments, allowed):

@@ -33,7 +33,8 @@ from passline.market.nulls import bar_flip, block_permute, sign_flip
 from passline.pipeline import EVALUATIONS, TEST_SEED, Job, curriculum_entry
 from passline.registry import configurations_tried, data_fingerprints
 from passline.report.null_figure import null_figure
-from passline.report.svg import LIGHT, figure_to_png
+from passline.report.palette import LIGHT
+from passline.report.svg import figure_to_png
 from passline.runs import (
     Run,
     RunStatus,

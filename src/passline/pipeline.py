@@ -52,8 +52,6 @@ from passline.market.synthetic import SyntheticMarket, synthesize
 from passline.recording import Recorder, Screen, drop_last_test, note_stop, resume_point
 from passline.registry import record_files
 from passline.report.data import load_report_data
-from passline.report.page import write_figures, write_report
-from passline.report.views import ruling_of
 from passline.rulebook import Rulebook, load_rulebook
 from passline.runs import (
     DEFAULT_ROOT,
@@ -774,6 +772,10 @@ def markets_of(run: Run) -> dict[str, Verdict]:
 
 def publish(run: Run) -> Path:
     """Writes the run's report and its figures from its folder alone."""
+    # They load matplotlib, which no training waits for.
+    from passline.report.page import write_figures, write_report  # noqa: PLC0415
+    from passline.report.views import ruling_of  # noqa: PLC0415
+
     data = load_report_data(run)
     if (found := ruling_of(data)) is not None and data.evaluations is not None:
         markets = verdicts_by_market(

@@ -4,7 +4,8 @@ import numpy as np
 
 from passline.evaluate.null_test import judge_nulls
 from passline.report.null_figure import null_figure
-from passline.report.svg import LIGHT, figure_to_png
+from passline.report.palette import LIGHT
+from passline.report.svg import figure_to_png
 
 
 def drawn(kinds):

@@ -25,7 +25,8 @@ from passline.report.drawings import report_figures
 from passline.report.figures import pass_rate_figure
 from passline.report.final_view import final_line
 from passline.report.page import render_report, write_figures, write_report
-from passline.report.svg import PAGE, figure_to_png, figure_to_svg
+from passline.report.palette import PAGE
+from passline.report.svg import figure_to_png, figure_to_svg
 from passline.report.tensorboard import Scalars
 from passline.report.views import REASONS
 from passline.runs import Run, create_run, open_run

@@ -16,7 +16,8 @@ from passline.report.amounts import points, usd
 from passline.report.comparison import Comparison, Contender, Difference
 from passline.report.definitions import DEFINITIONS
 from passline.report.figures import curve_grid, pass_rate_rows
-from passline.report.svg import DARK, LIGHT, PAGE, Palette, figure_to_svg
+from passline.report.palette import DARK, LIGHT, PAGE, Palette
+from passline.report.svg import figure_to_svg
 from passline.report.tensorboard import Scalars
 from passline.report.walk_figures import window_figure
 from passline.runs import replace_file

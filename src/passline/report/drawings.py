@@ -12,7 +12,7 @@ from passline.report import figures
 from passline.report.breakdown import MIN_DATES, dimensions_of
 from passline.report.data import ReportData, final_rows, policy_scores
 from passline.report.null_figure import null_figure
-from passline.report.svg import Palette
+from passline.report.palette import Palette
 from passline.sim.layout import DoneReason
 
 __all__ = ["Drawing", "report_figures"]

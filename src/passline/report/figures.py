@@ -17,7 +17,7 @@ from passline.evaluate.stats import Estimate
 from passline.evaluate.table import AGENT, EvaluationTable
 from passline.evaluate.verdict import PolicyScore
 from passline.report.breakdown import Dimension
-from passline.report.svg import Palette
+from passline.report.palette import Palette
 from passline.report.tensorboard import Scalars
 from passline.sim.layout import DoneReason
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from passline.evaluate.null_test import NullTest
 from passline.report.figures import half_figure, title_of
-from passline.report.svg import Palette
+from passline.report.palette import Palette
 
 __all__ = ["null_figure"]
 

@@ -15,7 +15,8 @@ from passline.report.decisions import decisions
 from passline.report.definitions import DEFINITIONS
 from passline.report.drawings import report_figures
 from passline.report.final_view import final_line, final_window
-from passline.report.svg import DARK, LIGHT, PAGE, figure_to_png, figure_to_svg
+from passline.report.palette import DARK, LIGHT, PAGE
+from passline.report.svg import figure_to_png, figure_to_svg
 from passline.runs import Run, replace_file
 
 __all__ = ["render_report", "write_figures", "write_report"]

@@ -18,7 +18,7 @@ from passline.evaluate.replay import KeptPath, Replay
 from passline.evaluate.replay_bars import NONE, BarTable, Happening, bar_table, word
 from passline.evaluate.replay_choice import Stored
 from passline.market.clock import MINUTE_NS, eastern_offset_ns
-from passline.report.svg import DARK, LIGHT
+from passline.report.palette import DARK, LIGHT
 from passline.rulebook.model import usd
 from passline.sim.layout import NO_PRICE, DoneReason, FillReason, OrderKind, Outcome, Reject
 from passline.task.actions import ACTION_NAMES

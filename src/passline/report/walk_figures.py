@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from passline.evaluate.walk_results import FoldScore, SeedRecord
 from passline.report.comparison import SharedWindow
 from passline.report.figures import run_color, wide_figure
-from passline.report.svg import Palette
+from passline.report.palette import Palette
 
 __all__ = ["fold_figure", "median_record", "record_figure", "window_figure"]
 

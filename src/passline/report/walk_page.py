@@ -15,7 +15,8 @@ from passline.evaluate.walk_results import FoldScore, SeedRecord, WalkResults
 from passline.report import origin, views
 from passline.report.amounts import interval, percent, points, usd
 from passline.report.definitions import DEFINITIONS
-from passline.report.svg import DARK, LIGHT, PAGE, figure_to_svg
+from passline.report.palette import DARK, LIGHT, PAGE
+from passline.report.svg import figure_to_svg
 from passline.report.walk_figures import fold_figure, record_figure
 from passline.runs import Run, replace_file
 

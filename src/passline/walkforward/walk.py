@@ -32,7 +32,6 @@ from passline.pipeline import (
     summary_of,
 )
 from passline.registry import record_files
-from passline.report.walk_page import WALK_PAGE, write_walk_page
 from passline.rulebook import load_rulebook
 from passline.runs import (
     DEFAULT_ROOT,
@@ -282,5 +281,8 @@ def _conclude(walk: Walk, failed: list[tuple[Task, str]]) -> WalkOutcome:
 
 def publish_walk(run: Run) -> tuple[Verdict, Path]:
     """Writes a walk-forward's page again, from its directory alone."""
+    # It loads matplotlib, which no training waits for.
+    from passline.report.walk_page import WALK_PAGE, write_walk_page  # noqa: PLC0415
+
     results = load_walk(run)
     return results.verdict, write_walk_page(run, results, run.path / WALK_PAGE)
