@@ -259,6 +259,7 @@ def measure_whole(world: World) -> dict[str, Any]:
         "agent_on_training_days": pass_rate(
             play(params, agent(trained.network), train), train, span
         ),
+        "oracle_on_training_days": pass_rate(play(params, best, train), train, span),
         "late_flat": int(np.sum(mine.sim.n_late_flat)),
         "invalid": int(np.sum(mine.n_invalid)),
         "trips": int(np.sum(mine.n_trips)),

@@ -72,15 +72,17 @@ def train(
     n_phases: int = 2,
     lane_share: float = 1.0,
     base: network.Params | None = None,
+    fails: str = "",
 ) -> Trained:
     """Trains in a folder, going on from what lies there; nothing is played on the gate slices.
 
-    What would be found there comes from `scores`, looks and gates in order; then it is 0.
+    What would be found there comes from `scores`, looks and gates in order; then it is 0. The gate
+    of the phase `fails` is not passed.
     """
     found = chain(scores, repeat(0.0))
 
-    def gates(*_: Any, **__: Any) -> Any:
-        return [SimpleNamespace(agent_value=next(found), is_passed=True)], None
+    def gates(_: Any, __: Any, phase: Phase, *___: Any, **____: Any) -> Any:
+        return [SimpleNamespace(agent_value=next(found), is_passed=phase.name != fails)], None
 
     monkeypatch.setattr(curriculum, "make_update", MAKE_ONCE)
     monkeypatch.setattr(curriculum, "pass_gates", gates)

@@ -292,6 +292,8 @@ def test_odd_widths_are_refused_before_anything_is_made(settings):
         from_plain(odd, "test")
     from_plain(odd | {"curriculum": {"symmetric": "never"}}, "test")
     from_plain(odd | {"base_sha256": "ab" * 32}, "test")
+    with pytest.raises(ConfigError, match="even widths"):
+        from_plain(odd | {"base_sha256": "ab" * 32, "curriculum": {"symmetric": "always"}}, "test")
 
 
 def test_a_run_with_other_settings_than_it_began_with_is_refused(finished, tmp_path):
@@ -396,6 +398,17 @@ def test_a_training_begins_with_the_weights_of_another(settings, finished, tmp_p
     assert job.run.manifest["config_fingerprint"] != outcome.run.manifest["config_fingerprint"]
     with pytest.raises(ConfigError, match="set by --from RUN, not by hand"):
         pipeline.start_job(replace(config, base_sha256="ab" * 32), root=tmp_path)
+
+
+def test_a_policy_that_tells_the_sides_apart_is_not_kept_symmetric(settings, finished, tmp_path):
+    config = from_plain(settings | {"curriculum": {"symmetric": "always"}}, "test")
+    base = newest_policy(open_run(finished[0].run.path), config.ppo)
+    free = {**base.network["actor"]}
+    free["b2"] = free["b2"] + np.arange(len(free["b2"]), dtype=np.float32)
+    crooked = replace(base, network={**base.network, "actor": free})
+    with pytest.raises(ConfigError, match="tells long and short apart"):
+        pipeline.start_job(config, root=tmp_path, base=crooked)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,14 @@ from passline.learn import network
 from passline.learn.checkpoint import list_checkpoints, read_checkpoint_info, save_checkpoint
 from passline.learn.curriculum import load_policy
 from passline.learn.settings import PPOConfig
+from passline.learn.symmetry import is_symmetric
 from passline.registry import data_fingerprints
 from passline.runs import Run
 from passline.task.actions import ACTION_NAMES
+from passline.task.mirror import MIRROR
 from passline.task.prepare import OBSERVATION_NAMES
 
-__all__ = ["BasePolicy", "check_dates", "keep_base", "kept_base", "newest_policy"]
+__all__ = ["BasePolicy", "check_dates", "check_symmetry", "keep_base", "kept_base", "newest_policy"]
 
 FOLDER = "base"
 NAME = "policy"
@@ -110,6 +112,24 @@ def check_dates(base: BasePolicy, slices: Mapping[str, Any], data: frozenset[str
                     f"{last}, and slice {name} ({begin} to {end}) is to judge them. Choose a base "
                     "that was trained on earlier days, or other slices."
                 )
+
+
+def check_symmetry(base: BasePolicy, symmetric: str) -> None:
+    """Refuses to keep a policy symmetric that is not: nothing would ever make it so.
+
+    Args:
+        base: the weights to begin with.
+        symmetric: the setting `curriculum.symmetric`.
+
+    Raises:
+        ConfigError: it is "always", and the weights tell long and short apart.
+    """
+    if symmetric == "always" and not is_symmetric(base.network, MIRROR):
+        raise ConfigError(
+            f"--from {base.lineage['base_run']}: its policy tells long and short apart, and "
+            "--symmetric always cannot undo that. Go on with it as it is (--symmetric auto), or "
+            "choose another base."
+        )
 
 
 def keep_base(run: Run, base: BasePolicy) -> None:

@@ -60,9 +60,10 @@ class TrainConfig:
         """Refuses no market, or two, and widths that a symmetric policy cannot have."""
         if bool(self.bars) == (self.market is not None):
             raise ConfigError("give either bar files or the built-in market, not both or neither.")
-        is_drawn_in_pairs = self.curriculum.symmetric != "never" and not self.base_sha256
+        symmetric = self.curriculum.symmetric
+        is_in_pairs = symmetric == "always" or (symmetric == "auto" and not self.base_sha256)
         require(
-            not is_drawn_in_pairs or not any(width % 2 for width in self.ppo.hidden),
+            not is_in_pairs or not any(width % 2 for width in self.ppo.hidden),
             "hidden",
             self.ppo.hidden,
             "even widths, or --symmetric never",

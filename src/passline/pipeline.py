@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from passline.base_policy import BasePolicy, check_dates, keep_base, kept_base
+from passline.base_policy import BasePolicy, check_dates, check_symmetry, keep_base, kept_base
 from passline.config import TrainConfig, from_plain, to_plain
 from passline.death_pages import write_death_pages
 from passline.errors import BarsError, ConfigError, RunError
@@ -317,6 +317,7 @@ def start_job(
     if base is not None:
         data = frozenset(entry["sha256"] for entry in manifest["data"].values())
         check_dates(base, manifest["slices"], data)
+        check_symmetry(base, config.curriculum.symmetric)
         manifest["lineage"] |= base.lineage
     return create_job(plan, manifest, root=root, name=name or plan.prepared.rulebook.id, base=base)
 

@@ -126,6 +126,31 @@ def test_breach_rate_saved_is_the_previous_policys_less_the_agents(prepared) -> 
     assert measure(gate, prepared, both, starts_on(days), 1).value == pytest.approx(2 / 8)
 
 
+def test_a_phase_that_left_its_policy_as_it_was_saves_nothing_and_loses_nothing(prepared) -> None:
+    """However few the accounts: breaches by the same policy are no risk of the phase's."""
+    days = list(range(0, 56, 7))
+    ended = episodes([BREACHED] * 3 + [TIMED] * 5, length=np.ones(8))
+    gate = Gate(measure="breach_rate_below_previous", above=-0.15, days=7)
+    both = {"agent": ended, "previous": ended}
+    sampled = measure(gate, prepared, both, starts_on(days), 1)
+    known = measure(gate, prepared, both, starts_on(days), 1, is_unchanged=True)
+    assert sampled.low < -0.15
+    assert (known.low, known.value, known.high) == (0.0, 0.0, 0.0)
+    assert known.n == sampled.n
+
+
+def test_results_of_overlapping_episodes_are_bounded_less_closely() -> None:
+    rng = np.random.default_rng(2)
+    luck = np.repeat(rng.standard_normal(30), 2)
+    sums = np.convolve(luck, np.ones(4), "same").astype(np.float32) + 4
+    made = SimpleNamespace(sum_r=sums, n_trips=np.full(60, 4))
+    apart, touching = (
+        trip_r_estimate(made, np.arange(60) // 4, is_serial=serial) for serial in (False, True)
+    )
+    assert touching.value == apart.value
+    assert touching.low < apart.low
+
+
 def test_result_is_in_allowances(prepared) -> None:
     equity = np.array([51_000_000, 49_000_000, 52_000_000, 50_000_000])
     both = {"agent": episodes([0] * 4, equity=equity)}
@@ -161,6 +186,24 @@ def test_round_trips_are_weighed_by_their_number() -> None:
         SimpleNamespace(sum_r=np.array([3.0, -1.0]), n_trips=np.array([3, 1])), np.array([1, 2])
     )
     assert found.value == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("results", [[2.9], [2.9, 2.9], [2.9, 2.8, 2.9], [2.9] * 4])
+def test_a_few_lucky_round_trips_pass_no_gate(results) -> None:
+    """Each of them by chance 1 in 4 where nothing can be earned: there is no spread to see."""
+    sum_r, n_trips = np.zeros(100), np.zeros(100, np.int64)
+    sum_r[10 : 10 + len(results)], n_trips[10 : 10 + len(results)] = results, 1
+    found = trip_r_estimate(SimpleNamespace(sum_r=sum_r, n_trips=n_trips), np.arange(100))
+    made = {"phase": "x", "measure": "trip_r", "agent_value": found.value, "above": 0.0}
+    assert not GateResult(**made, estimate=found).is_passed
+    assert found.value == pytest.approx(np.mean(results))
+
+
+def test_round_trips_of_a_single_day_pass_no_gate() -> None:
+    sum_r, n_trips = np.zeros(100), np.zeros(100, np.int64)
+    sum_r[10], n_trips[10] = 20.0, 10
+    found = trip_r_estimate(SimpleNamespace(sum_r=sum_r, n_trips=n_trips), np.arange(100))
+    assert (found.low, found.value, found.high) == (-np.inf, 2.0, np.inf)
 
 
 def test_a_lower_bound_on_the_line_does_not_pass() -> None:

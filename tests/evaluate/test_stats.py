@@ -13,6 +13,7 @@ from passline.evaluate.stats import (
     mean_interval,
     paired_difference,
     proportion_interval,
+    ratio_interval,
 )
 
 N_MARKETS = 1000
@@ -233,3 +234,38 @@ def test_blocks_of_dates():
 def test_samples_that_cannot_be_judged_are_refused(values, clusters, level, says):
     with pytest.raises(ConfigError, match=says):
         mean_interval(values, clusters, level=level)
+
+
+@pytest.mark.parametrize(("n_trips", "n_days"), [(2, 100), (5, 100), (12, 100), (60, 100), (30, 3)])
+def test_ratios_of_few_counts_are_seldom_missed(n_trips, n_days):
+    """A bet won 3 to 1 a quarter of the time and 0.1 dear earns -0.1; 600 samples of it."""
+    rng = np.random.default_rng(n_trips)
+    missed = 0
+    for _ in range(600):
+        day = rng.integers(0, n_days, n_trips)
+        result = np.where(rng.random(n_trips) < 0.25, 3.0, -1.0) - 0.1
+        totals = np.bincount(day, weights=result, minlength=100)
+        counts = np.bincount(day, minlength=100)
+        estimate = ratio_interval(totals, counts, np.arange(100), doubt=1.0)
+        missed += not estimate.low <= -0.1 <= estimate.high
+    assert missed <= 0.06 * 600
+
+
+def test_clusters_without_a_count_know_nothing_of_a_ratio():
+    totals, counts = np.array([3.0, -1.0, 4.0, 0.5]), np.array([3.0, 1.0, 2.0, 1.0])
+    alone = ratio_interval(totals, counts, np.arange(4), doubt=1.0)
+    beside = ratio_interval(
+        np.append(totals, np.zeros(50)), np.append(counts, np.zeros(50)), np.arange(54), doubt=1.0
+    )
+    assert alone.value == pytest.approx(6.5 / 7)
+    assert (beside.low, beside.value, beside.high) == (alone.low, alone.value, alone.high)
+    assert (beside.n, beside.n_clusters) == (54, 4)
+
+
+def test_a_ratio_of_many_even_counts_is_a_mean():
+    values = np.random.default_rng(1).standard_normal(3000)
+    mean = mean_interval(values, np.arange(3000))
+    ratio = ratio_interval(2 * values, np.full(3000, 2.0), np.arange(3000), doubt=1.0)
+    assert ratio.value == pytest.approx(mean.value)
+    assert ratio.low == pytest.approx(mean.low, abs=2e-3)
+    assert ratio.high == pytest.approx(mean.high, abs=2e-3)

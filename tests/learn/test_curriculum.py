@@ -9,6 +9,7 @@ import safetensors.numpy
 
 from driving import same_bits
 from passline.errors import CheckpointError, ConfigError
+from passline.evaluate.stats import Estimate
 from passline.learn import curriculum
 from passline.learn.checkpoint import list_checkpoints
 from passline.learn.cross_fit import CrossFit
@@ -218,6 +219,31 @@ def test_entries_that_hold_on_no_other_day_end_flat_unless_forced(
     params = phase_params(prepared, phases["entry"], cut.train)
     results, _ = greedy_results(params, cut_stretches(params, cut.train, PPO), PPO, trained.network)
     assert results.any() == forced
+
+
+@pytest.mark.parametrize("fails", ["entry", "manage"])
+def test_a_training_that_was_stopped_and_forced_on_ends_as_one_forced_at_once(
+    fails, prepared, phases, cut, tmp_path, monkeypatch
+) -> None:
+    """What was made flat, or undone, is there still for the one who insists on it."""
+    lost = CrossFit(results=np.array([-1.0, 0.5, -2.0, 0.2]), week=np.arange(4))
+    worse = Estimate(value=-1.0, low=-2.0, high=-0.5, n=9, n_clusters=9, n_effective=9.0)
+    found = (lost, None) if fails == "entry" else (None, worse)
+    monkeypatch.setattr(curriculum, "cross_fit", lambda *a, **k: found[0])
+    monkeypatch.setattr(curriculum, "phase_gain", lambda *a, **k: found[1])
+
+    def run(name: str, *, forced: bool) -> Any:
+        folder = tmp_path / name
+        return train(
+            prepared, phases, cut, folder, monkeypatch, Recorder(), forced=forced, fails=fails
+        )
+
+    whole = run("whole", forced=True)
+    stopped = run("parts", forced=False)
+    assert not same_bits(whole.network, stopped.network)
+    assert same_bits(run("parts", forced=False).network, stopped.network)
+    assert same_bits(run("parts", forced=True).network, whole.network)
+    assert same_bits(newest(tmp_path / "parts"), newest(tmp_path / "whole"))
 
 
 def test_weights_from_elsewhere_are_not_tested_on_halves_they_may_know(

@@ -1,7 +1,7 @@
 """The gate between phases: a statistical test on held-out slices, never on the training curve."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from passline.evaluate.stats import (
     clusters_by_span,
     mean_interval,
     paired_difference,
+    ratio_interval,
 )
 from passline.evaluate.table import AGENT, EvaluationTable, join_tables
 from passline.sim.layout import Outcome
@@ -97,17 +98,19 @@ ADVICE = {
 }
 
 
-def trip_r_estimate(episodes: Episodes, clusters: NDArray[Any]) -> Estimate:
+def trip_r_estimate(
+    episodes: Episodes, clusters: NDArray[Any], *, is_serial: bool = False
+) -> Estimate:
     """Returns the mean net result of a round trip in units of risk, clustered.
 
-    The ratio (sum of R) / (number of round trips) with the interval of its linearization. Without a
-    single round trip it is 0, and nothing is shown.
+    A few that all had luck are doubted: the lower bound is that with one more which lost its risk,
+    the upper one that with one more which won as much. Without a single round trip it is 0, and
+    nothing is shown.
     """
     total, trips = episodes.sum_r.astype(np.float64), episodes.n_trips.astype(np.float64)
     if trips.sum() == 0:
         return mean_interval(np.zeros(len(trips)), clusters)
-    ratio = total.sum() / trips.sum()
-    return mean_interval(ratio + (total - ratio * trips) / trips.mean(), clusters)
+    return ratio_interval(total, trips, clusters, doubt=1.0, is_serial=is_serial)
 
 
 def pass_gates(
@@ -122,6 +125,7 @@ def pass_gates(
     timesteps: int,
     seed: int,
     n: int,
+    is_unchanged: bool = False,
 ) -> tuple[list[GateResult], EvaluationTable]:
     """Tests a phase on the gate slices.
 
@@ -136,6 +140,7 @@ def pass_gates(
         timesteps: training steps so far.
         seed: of starts and draws.
         n: episodes of gates that are not single sessions.
+        is_unchanged: the policy is the previous one, to the bit.
 
     Returns:
         The results, and the rows of all policies that were played.
@@ -164,7 +169,9 @@ def pass_gates(
                     GateResult(
                         phase=phase.name,
                         measure=gate.measure,
-                        estimate=measure(gate, prepared, episodes, starts, unit),
+                        estimate=measure(
+                            gate, prepared, episodes, starts, unit, is_unchanged=is_unchanged
+                        ),
                         above=gate.above,
                         agent_value=agent_score(gate, table, unit),
                     )
@@ -224,19 +231,28 @@ def measure(
     episodes: dict[str, Episodes],
     starts: Starts,
     unit_mills: int,
+    *,
+    is_unchanged: bool = False,
 ) -> Estimate:
-    """Computes one gate's measure with its interval."""
+    """Computes one gate's measure with its interval.
+
+    Where the phase left its policy as it was (`is_unchanged`), it saves no account and loses none,
+    and no sample need say so.
+    """
     agent = episodes[AGENT]
     clusters = gate_clusters(gate, prepared, starts)
-    if gate.measure == "trip_r":
-        return trip_r_estimate(agent, clusters)
     is_serial = gate.days != 0
+    if gate.measure == "trip_r":
+        return trip_r_estimate(agent, clusters, is_serial=is_serial)
     if gate.measure == "result":
         net = results_in_units(prepared, agent, unit_mills)
         return mean_interval(net, clusters, is_serial=is_serial)
     a: NDArray[Any]
     b: NDArray[Any]
     if gate.measure == "breach_rate_below_previous":
+        if is_unchanged:
+            nothing = mean_interval(np.zeros(len(agent.length)), clusters)
+            return replace(nothing, low=0.0, high=0.0)
         b, a = (e.sim.outcome == Outcome.BREACHED for e in (agent, episodes["previous"]))
     else:
         a, b = (e.sim.outcome == Outcome.PASSED for e in (agent, episodes["random entry"]))

@@ -23,6 +23,7 @@ __all__ = [
     "mean_interval",
     "paired_difference",
     "proportion_interval",
+    "ratio_interval",
 ]
 
 EXTREME = 0.1
@@ -130,15 +131,69 @@ def mean_interval(
         is_serial: cluster g and g + 1 touch in time and may share luck.
     """
     checked, ids = _checked(values, clusters, level)
-    spread = _spread(checked, ids, is_serial)
-    n_effective = _effective(checked, spread.variance, spread.kish)
-    skewness = _skewness(checked, n_effective)
+    return _interval_of(checked, _spread(checked, ids, is_serial), level)
+
+
+def ratio_interval(
+    totals: ArrayLike,
+    counts: ArrayLike,
+    clusters: ArrayLike,
+    *,
+    doubt: float,
+    level: float = 0.95,
+    is_serial: bool = False,
+) -> Estimate:
+    """Returns sum of totals / sum of counts with the interval of its linearization.
+
+    Clusters without a count know nothing of the ratio, and a cluster's share is that of the counts:
+    with all of them in one cluster nothing bounds it. What is counted may come in two sizes, as
+    round trips that reach their target or their stop; a few that all had the same luck then have no
+    spread at all. So either bound is that of the sample with one count more, a cluster of its own,
+    which came to `doubt` below or above, as Agresti and Coull (1998) add outcomes to a share.
+
+    Args:
+        totals: of each episode, float [n].
+        counts: of each episode, 0 or more, one of them more, [n].
+        clusters: cluster of each episode, int [n].
+        doubt: what one more count might have come to, lost or won.
+        level: coverage of the interval.
+        is_serial: cluster g and g + 1 touch in time and may share luck.
+    """
+    checked, ids = _checked(totals, clusters, level)
+    numbers, _ = _checked(counts, clusters, level)
+    is_known = numbers > 0
+    known = checked[is_known], numbers[is_known], ids[is_known]
+    found = _ratio(*known, level, is_serial)
+
+    def with_one_more(total: float) -> Estimate:
+        totals, counts, own = known
+        more = np.append(totals, total), np.append(counts, 1.0), np.append(own, ids.max() + 2)
+        return _ratio(*more, level, is_serial)
+
+    if found.n_clusters < 2:
+        return replace(found, n=len(checked))
+    low = min(found.low, with_one_more(-doubt).low)
+    high = max(found.high, with_one_more(doubt).high)
+    return replace(found, low=low, high=high, n=len(checked))
+
+
+def _ratio(totals: Floats, counts: Floats, ids: Ints, level: float, is_serial: bool) -> Estimate:
+    """Returns the ratio of sums, of episodes that all have a count."""
+    ratio = totals.sum() / counts.sum()
+    linear = ratio + (totals - ratio * counts) / counts.mean()
+    return _interval_of(linear, _spread(linear, ids, is_serial, counts), level)
+
+
+def _interval_of(values: Floats, spread: _Spread, level: float) -> Estimate:
+    """Returns the skewness-corrected t interval of a mean with this spread."""
+    n_effective = _effective(values, spread.variance, spread.kish)
+    skewness = _skewness(values, n_effective)
     below, above = _reach(spread.variance, spread.dof, skewness, level)
     return Estimate(
         value=spread.mean,
         low=spread.mean - below,
         high=spread.mean + above,
-        n=len(checked),
+        n=len(values),
         n_clusters=spread.n_clusters,
         n_effective=n_effective,
         level=level,
@@ -313,15 +368,18 @@ def _checked(values: ArrayLike, clusters: ArrayLike, level: float) -> tuple[Floa
     return numbers, ids
 
 
-def _spread(values: Floats, ids: Ints, is_serial: bool) -> _Spread:
-    unique, codes, sizes = np.unique(ids, return_inverse=True, return_counts=True)
+def _spread(values: Floats, ids: Ints, is_serial: bool, weights: Floats | None = None) -> _Spread:
+    """Returns the spread of the values' mean; weights make up the clusters' sizes, else alike."""
+    unique, codes = np.unique(ids, return_inverse=True)
+    sizes = np.bincount(codes, weights=weights).astype(np.float64)
+    whole = float(sizes.sum())
     n, n_clusters = len(values), len(unique)
     mean = float(values.mean())
-    kish = float(n**2 / (sizes.astype(np.float64) ** 2).sum())
+    kish = float(whole**2 / (sizes**2).sum())
     if n_clusters < 2:
         return _Spread(mean=mean, variance=0.0, dof=0.0, n_clusters=n_clusters, kish=kish)
     residual_sums = np.bincount(codes, weights=values - mean, minlength=n_clusters)
-    sums = residual_sums / np.sqrt(1 - sizes / n)
+    sums = residual_sums / np.sqrt(1 - sizes / whole)
     squares = sums**2
     total = float(squares.sum())
     # Few clusters that carry the whole spread know it badly, however many others there are.

@@ -79,6 +79,8 @@ __all__ = [
 
 OPENED_BELOW = 5.0
 """How far the logit of a newly allowed action begins below that of its stand-in, nats."""
+SET_ASIDE = "learned_set_aside"
+"""Key of the meta data of a checkpoint that holds what was learned beside the policy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,10 +179,18 @@ class Trained:
 
 
 class _Saved(NamedTuple):
-    """What a checkpoint holds: the learner, and the policy its phase began with."""
+    """What a checkpoint holds.
+
+    Attributes:
+        state: the learner.
+        previous: the policy its phase began with.
+        learned: what the phase had learned where it was made flat or undone; a training that is
+            forced on goes on with it.
+    """
 
     state: TrainState
     previous: network.Params
+    learned: network.Params | None = None
 
 
 @dataclass
@@ -325,8 +335,13 @@ def _start_or_resume(work: _Work) -> tuple[_Saved, _Cursor]:
         return _first(work, cursor.mirror), cursor
     last = max(found, key=lambda info: int(info.meta["step"]))
     meta = last.meta
-    saved = load_checkpoint(last.path, _fresh(work, int(meta["phase_index"]), None))
-    return jax.tree.map(jnp.asarray, saved), _Cursor(
+    like = _fresh(work, int(meta["phase_index"]), None)
+    if meta.get(SET_ASIDE):
+        like = like._replace(learned=like.previous)
+    saved: _Saved = jax.tree.map(jnp.asarray, load_checkpoint(last.path, like))
+    if work.forced and saved.learned is not None:
+        saved = _Saved(saved.state._replace(params=saved.learned), saved.previous)
+    return saved, _Cursor(
         phase=int(meta["phase_index"]),
         update=int(meta["update"]),
         step=int(meta["step"]),
@@ -409,12 +424,12 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
         scalars["rollout/n_lanes"] = settings.n_lanes
         cursor.update += 1
         cursor.step += settings.batch_size
+        now = _Saved(state, saved.previous)
         if cursor.update == n_updates:
-            now = _Saved(state, saved.previous)
             if stretches is not None and phase.learns_entries:
-                state, found = _keep_what_holds(work, params, stretches, now, cursor)
+                now, found = _keep_what_holds(work, params, stretches, now, cursor)
             else:
-                state, found = _keep_what_gains(work, now, cursor)
+                now, found = _keep_what_gains(work, now, cursor)
             scalars |= found
         progress = Progress(
             step=cursor.step,
@@ -434,8 +449,8 @@ def _train_phase(work: _Work, params: TaskParams, saved: _Saved, cursor: _Cursor
                 update = _learner(work, params, None, saved.previous, cursor)
         is_due = cursor.update % work.config.checkpoint_every == 0 or cursor.update == n_updates
         if is_due or score is not None:
-            _save(work, _Saved(state, saved.previous), cursor, score)
-    return _Saved(state, saved.previous)
+            _save(work, now, cursor, score)
+    return now
 
 
 def _choose_symmetry(
@@ -480,52 +495,59 @@ def _cross_fit(
 
 def _keep_what_holds(
     work: _Work, params: TaskParams, stretches: Stretches, saved: _Saved, cursor: _Cursor
-) -> tuple[TrainState, dict[str, float]]:
+) -> tuple[_Saved, dict[str, float]]:
     """Makes the policy stay flat if what it learned does not hold on other training days.
 
     A forced training goes on with what it learned, and tells all the same what was found. Weights
     that come from a phase before or from another run may have seen both halves of the days; then
     the halves tell nothing, and the gate alone decides.
     """
-    state = saved.state
     if cursor.phase > 0 or work.base is not None:
-        return state, {}
+        return saved, {}
     found = cursor.fit or _cross_fit(work, params, stretches, cursor.mirror)
     if found is None:
-        return state, {}
+        return saved, {}
     if not found.is_shown and not work.forced:
-        flat = stay_flat(params, stretches, work.settings(cursor.phase), state.params)
-        state = state._replace(params=flat)
-    return state, found.scalars()
+        learned = saved.state.params
+        saved = _set_aside(
+            saved, stay_flat(params, stretches, work.settings(cursor.phase), learned)
+        )
+    return saved, found.scalars()
 
 
 def _keep_what_gains(
     work: _Work, saved: _Saved, cursor: _Cursor
-) -> tuple[TrainState, dict[str, float]]:
+) -> tuple[_Saved, dict[str, float]]:
     """Undoes what a phase did to the policy if it left it farther from passing on training days.
 
     The critic keeps what it learned. A policy that began as drawn has nothing to go back to, and a
     forced training goes on with what it learned and tells all the same what was found.
     """
-    state = saved.state
     if cursor.phase == 0 and work.base is None:
-        return state, {}
+        return saved, {}
+    learned = saved.state.params
     phase, last = work.phases[cursor.phase], work.phases[-1]
     found = phase_gain(
         work.prepared,
         phase_params(work.prepared, last, work.split.train),
         work.split.train,
         _carried(saved.previous, phase, last),
-        _carried(state.params, phase, last),
+        _carried(learned, phase, last),
         n=work.config.n_gate_episodes,
         seed=gate_seed(work.config, cursor.phase),
     )
     if found is None:
-        return state, {}
+        return saved, {}
     if not is_gain(found) and not work.forced:
         actor = jax.tree.map(jnp.copy, saved.previous["actor"])
-        state = state._replace(params={**state.params, "actor": actor})
-    return state, gain_scalars(found)
+        saved = _set_aside(saved, {**learned, "actor": actor})
+    return saved, gain_scalars(found)
+
+
+def _set_aside(saved: _Saved, policy: network.Params) -> _Saved:
+    """Puts a policy in the place of what was learned, which is kept beside it."""
+    learned = saved.state.params
+    return saved._replace(state=saved.state._replace(params=policy), learned=learned)
 
 
 def phase_settings(ppo: PPOConfig, phase: Phase) -> PPOConfig:
@@ -635,11 +657,18 @@ def _test_phase(
         timesteps=cursor.step,
         seed=gate_seed(work.config, cursor.phase),
         n=work.config.n_gate_episodes,
+        is_unchanged=_acts_alike(saved.state.params, saved.previous),
     )
     work.watcher.on_gates(results, table)
     if results:
         _save(work, saved, cursor, results[0].agent_value)
     return results
+
+
+def _acts_alike(policy: network.Params, previous: network.Params) -> bool:
+    """Returns whether two policies have the same actor, to the bit."""
+    mine, theirs = jax.device_get((policy["actor"], previous["actor"]))
+    return all(np.array_equal(mine[name], theirs[name]) for name in theirs)
 
 
 def _save(work: _Work, saved: _Saved, cursor: _Cursor, score: float | None) -> None:
@@ -663,6 +692,8 @@ def _save(work: _Work, saved: _Saved, cursor: _Cursor, score: float | None) -> N
     }
     if cursor.failure_rates:
         meta[FAILURE_RATES] = cursor.failure_rates
+    if saved.learned is not None:
+        meta[SET_ASIDE] = True
     if score is not None:
         meta |= {"gate_measure": phase.gate[0].measure, "gate_value": score}
     save_checkpoint(checkpoints, name, saved, meta)
