@@ -261,7 +261,7 @@ def first_update(cache: str, n_lanes: int) -> None:
     """What a training does up to the end of its first update; compiled code lies in `cache`."""
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    Thread(target=kernel.is_ready, daemon=True).start()  # as the commands do
+    Thread(target=kernel.compile_ahead, daemon=True).start()  # as the commands do
     task, config, key = built_in_task(), ppo.PPOConfig(n_lanes=n_lanes), jax.random.key(SEED)
     lanes = env.compiled_reset()(task.params, key, config.n_lanes)
     state = ppo.init_train_state(config, lanes, N_FEATURES, N_ACTIONS, key, MIRROR)

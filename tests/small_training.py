@@ -89,6 +89,7 @@ def train(
     monkeypatch.setattr(curriculum, "look_at_gate", lambda *a, **k: (None, next(found)))
     folder.mkdir(exist_ok=True)
     rows = two_phases(phases, lane_share)[:n_phases]
+    forced_from = rows[0].name if forced else None
     return train_curriculum(
-        prepared, rows, cut, PPO, config, recorder, folder, forced=forced, base=base
+        prepared, rows, cut, PPO, config, recorder, folder, forced_from=forced_from, base=base
     )

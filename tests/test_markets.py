@@ -14,7 +14,7 @@ from passline import pipeline
 from passline.cli import main
 from passline.cli.markets import leave_each_out
 from passline.config import from_plain
-from passline.errors import ConfigError
+from passline.errors import BarsError, ConfigError
 from passline.evaluate.by_market import verdicts_by_market
 from passline.evaluate.judge import begin_at
 from passline.evaluate.policies import PolicyKind, scripted
@@ -145,6 +145,23 @@ def given(tmp_path_factory) -> dict[str, Any]:
     rest = {key: value for key, value in SETTINGS.items() if key != "market"}
     rest["slices"] = {**rest["slices"], "final_days": 0}
     return rest | {"bars": names, "rulebook": str(book)}
+
+
+def test_a_market_given_twice_is_refused(given, tmp_path) -> None:
+    again = tmp_path / "again.parquet"
+    again.write_bytes(Path(given["bars"][0]).read_bytes())
+    for second in (given["bars"][0], str(again)):
+        with pytest.raises(BarsError, match=r"holds the bars of .*ES\.parquet once more"):
+            pipeline.plan_job(from_plain(given | {"bars": [given["bars"][0], second]}, "test"))
+
+
+def test_a_contract_of_other_prices_is_not_traded_on_the_bars(given) -> None:
+    """NQ has the tick of ES, of another value; MES is a tenth of it."""
+    own = given | {"bars": given["bars"][:1]}
+    with pytest.raises(BarsError, match="NQ and the bars of ES do not trade at the same prices"):
+        pipeline.plan_job(from_plain(own | {"trade_as": "NQ"}, "test"))
+    plan = pipeline.plan_job(from_plain(own | {"trade_as": "MES"}, "test"))
+    assert plan.prepared.bars[0].contract.symbol == "MES"
 
 
 @pytest.fixture(scope="module")

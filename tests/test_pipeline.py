@@ -248,7 +248,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights(settings, finished, tmp_path)
         pipeline.run_job(job, Quiet(stop_at=4), forced=True)
     run = open_run(job.run.path)
     assert run.status is RunStatus.INTERRUPTED
-    again = pipeline.run_job(pipeline.continue_job(run), Quiet(), forced=True)
+    assert run.manifest["progress"]["forced_from"] == "entry"
+    again = pipeline.run_job(pipeline.continue_job(run), Quiet())  # forced once, forced for good
     assert weights(again.run) == weights(whole.run)
     assert again.run.manifest["config_fingerprint"] == whole.run.manifest["config_fingerprint"]
     progress = open_run(again.run.path).manifest["progress"]
@@ -284,6 +285,23 @@ def test_settings_that_leave_nothing_to_train_on_leave_no_run_behind(settings, t
 def test_unknown_settings_name_the_place(settings):
     with pytest.raises(ConfigError, match=r"test: \[task\] unknown key stop_art"):
         from_plain(settings | {"task": {"stop_art": 2}}, "test")
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("task", "stop_atr", float("nan")),
+        ("task", "stop_atr", float("inf")),
+        ("task", "target_r", 1e9),
+        ("task", "target_r", 0.0),
+        ("task", "slippage_ticks", 100_000),
+        ("task", "commission_mills", -1),
+        ("ppo", "n_lanes", 100_000_000),
+    ],
+)
+def test_settings_that_no_account_could_have_are_refused(section, name, value, settings):
+    with pytest.raises(ConfigError, match=f"{name}.* was"):
+        from_plain(settings | {section: {name: value}}, "test")
 
 
 def test_odd_widths_are_refused_before_anything_is_made(settings):

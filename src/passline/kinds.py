@@ -15,10 +15,12 @@ from passline.errors import RunError
 from passline.runs import Run, RunStatus
 
 __all__ = [
+    "FORCED_FROM",
     "NULL_RESULTS_FILE",
     "WALK_SECTION",
     "Origin",
     "RunKind",
+    "forced_phase",
     "is_forced",
     "is_trained_here",
     "kind_of",
@@ -31,6 +33,8 @@ NULL_RESULTS_FILE = "nulltest.jsonl"
 """Results of a null test's markets, a line each."""
 WALK_SECTION = "walkforward"
 """Section of run.toml's [config] that a walk-forward has beside those of a training."""
+FORCED_FROM = "forced_from"
+"""Key of run.toml's [progress]: the phase from which on --force was given."""
 MODEL_KEY = "model_sha256"
 """Key of run.toml's [config] that a judged model has in place of a learner and a curriculum."""
 
@@ -99,6 +103,16 @@ def is_forced(manifest: Mapping[str, Any]) -> bool:
         manifest.get("progress", {}).get("forced", False)
         or manifest.get("lineage", {}).get("base_forced", False)
     )
+
+
+def forced_phase(manifest: Mapping[str, Any]) -> str | None:
+    """Returns the phase from which on a training is forced; None if it is not.
+
+    Args:
+        manifest: its run.toml.
+    """
+    found: str | None = manifest.get("progress", {}).get(FORCED_FROM)
+    return found
 
 
 def origin_of(

@@ -5,6 +5,7 @@ directory, and a run that was stopped goes on from its last checkpoint.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -21,6 +22,7 @@ from passline.errors import BarsError, ConfigError, RunError
 from passline.evaluate.by_market import verdicts_by_market
 from passline.evaluate.gates import GateResult
 from passline.evaluate.judge import BASELINES, Label, judge
+from passline.evaluate.market_files import shares_prices
 from passline.evaluate.oracle import fit_oracle
 from passline.evaluate.policies import Policy, PolicyKind, scripted
 from passline.evaluate.rollout import MAX_DAYS, Episodes, TripLog, play_episodes
@@ -32,7 +34,7 @@ from passline.evaluate.trip_file import TRIPS_FILE, write_trips
 from passline.evaluate.verdict import Verdict, verdict
 from passline.evaluate.verdict_file import VERDICT_FILE, write_verdict
 from passline.evaluate.windows import final_start, hide_final
-from passline.kinds import RunKind, kind_of, origin_of, require_agent
+from passline.kinds import FORCED_FROM, RunKind, forced_phase, kind_of, origin_of, require_agent
 from passline.learn import kernel, network
 from passline.learn.checkpoint import list_checkpoints, sweep_checkpoints
 from passline.learn.curriculum import (
@@ -223,6 +225,13 @@ def _read_markets(config: TrainConfig) -> tuple[tuple[Bars, ...], SyntheticMarke
         market = synthesize(config.market, seed=config.market_seed)
         return (market.bars,), market
     bars = tuple(read_bars(Path(name)) for name in config.bars)
+    prints = [market.fingerprint() for market in bars]
+    for i, (name, own) in enumerate(zip(config.bars, prints, strict=True)):
+        if (first := prints.index(own)) < i:
+            raise BarsError(
+                f"{name}: it holds the bars of {config.bars[first]} once more, and every episode "
+                "would count twice. Give each market once."
+            )
     if config.trade_as:
         bars = tuple(_trade_as(b, config.trade_as) for b in bars)
     return bars, None
@@ -230,10 +239,10 @@ def _read_markets(config: TrainConfig) -> tuple[tuple[Bars, ...], SyntheticMarke
 
 def _trade_as(bars: Bars, symbol: str) -> Bars:
     contract = find_contract(symbol)
-    if contract.tick_size != bars.contract.tick_size:
+    if not shares_prices(bars.contract, contract):
         raise BarsError(
-            f"{symbol} has a tick of {contract.tick_size}, the bars of {bars.contract.symbol} "
-            f"one of {bars.contract.tick_size}; trade a contract of the same tick."
+            f"{symbol} and the bars of {bars.contract.symbol} do not trade at the same prices. "
+            f"Trade {bars.contract.symbol}, its mini or its micro on them."
         )
     return dataclasses.replace(bars, contract=contract)
 
@@ -488,7 +497,14 @@ def book_entry(book: Rulebook, prepared: Prepared) -> dict[str, Any]:
 
 
 def run_job(job: Job, screen: Screen, *, forced: bool = False) -> Outcome:
-    """Trains, judges on the test slices and writes the report; holds the run's lock throughout."""
+    """Trains, judges on the test slices and writes the report; holds the run's lock throughout.
+
+    Args:
+        job: the training, new or stopped.
+        screen: what shows its progress.
+        forced: go on past gates, and with what neither holds nor gains on training days, from the
+            phase on that the training stands in. A run that was forced once remains so.
+    """
     with job.run.lock(), naming_refusals(job.run.path):
         try:
             trained, gates = _train(job, screen, forced=forced)
@@ -530,10 +546,17 @@ def _train(job: Job, screen: Screen, *, forced: bool) -> tuple[Trained, list[dic
     updates = updates_by_phase(job.phases, job.config.ppo, job.config.curriculum)
     budgets = dict(zip((phase.name for phase in job.phases), updates, strict=True))
     resumed = resume_point(job.run, budgets)
+    forced_from = forced_phase(job.run.manifest)
+    if forced_from is None and forced:
+        now = resumed.phase if resumed is not None else ""
+        forced_from = now or job.phases[0].name
+        job.run.record_progress({FORCED_FROM: forced_from})
     if resumed is not None:
         check_curriculum(job.run, job.phases)
         job.run.record_resume(resumed.step)
-        drop_last_test(job.run, job.phases, job.split, resumed, forced=forced)
+        done = list(itertools.takewhile(lambda name: name != resumed.phase, budgets))
+        is_forced = forced_from in [*done, resumed.phase]
+        drop_last_test(job.run, job.phases, job.split, resumed, forced=is_forced)
     with Recorder(job.run, screen, job.phases, job.split, resumed=resumed) as recorder:
         trained = train_curriculum(
             job.prepared,
@@ -543,7 +566,7 @@ def _train(job: Job, screen: Screen, *, forced: bool) -> tuple[Trained, list[dic
             job.config.curriculum,
             recorder,
             checkpoints,
-            forced=forced,
+            forced_from=forced_from,
             base=None if job.base is None else job.base.network,
         )
     return trained, recorder.gates

@@ -13,7 +13,7 @@ from passline.config import from_plain
 from passline.errors import RunError
 from passline.evaluate.table import EvaluationTable, load_evaluations
 from passline.evaluate.verdict import final_phase, last_evaluations
-from passline.kinds import require_agent, require_training
+from passline.kinds import FORCED_FROM, forced_phase, require_agent, require_training
 from passline.learn.checkpoint import list_checkpoints
 from passline.pipeline import EVALUATIONS, Screen, check_run, open_markets, run_job, start_job
 from passline.runs import Run, RunStatus
@@ -66,9 +66,10 @@ def reproduce(run: Run, screen: Screen) -> Reproduction:
         name=f"again-{run.name or 'run'}",
         base=kept_base(run, config.ppo),
     )
-    job.run.record_progress({"reproduces": run.id})
-    forced = bool(run.manifest.get("progress", {}).get("forced", False))
-    again = run_job(job, screen, forced=forced).run
+    forced_from = forced_phase(run.manifest)
+    how = {} if forced_from is None else {FORCED_FROM: forced_from}
+    job.run.record_progress({"reproduces": run.id} | how)
+    again = run_job(job, screen).run
     return Reproduction(
         original=run,
         again=again,

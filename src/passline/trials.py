@@ -247,7 +247,14 @@ def _train(
 ) -> tuple[Trained, bool]:
     """Trains, and says whether a gate told the agent not to trade."""
     trained = train_curriculum(
-        prepared, phases, cut, ppo, curriculum, _Quiet(), None, forced=forced
+        prepared,
+        phases,
+        cut,
+        ppo,
+        curriculum,
+        _Quiet(),
+        None,
+        forced_from=phases[0].name if forced else None,
     )
     return trained, not forced and not all(gate.is_passed for gate in trained.gates)
 

@@ -121,7 +121,7 @@ def test_lanes_refuse_actions_and_starts_that_do_not_exist(quiet) -> None:
     lanes, rng = Lanes(make_task(quiet, BOOK, part="whole"), 2), np.random.default_rng(0)
     with pytest.raises(SimulationError, match="call reset"):
         lanes.step([0, 0])
-    for sent in ([0], [0, N_ACTIONS], [-1, 0]):
+    for sent in ([0], [0, N_ACTIONS], [-1, 0], [2.5, 0], [np.nan, 0]):
         with pytest.raises(ConfigError, match=r"actions were .* allowed: \(2,\) whole numbers"):
             lanes.step(sent)
     first = lanes.task.prepared.first_bar[0]
@@ -130,6 +130,18 @@ def test_lanes_refuse_actions_and_starts_that_do_not_exist(quiet) -> None:
             lanes.begin_at(rng, bars, ends)
     with pytest.raises(ConfigError, match="n_lanes was 0"):
         Lanes(lanes.task, 0)
+
+
+def test_a_part_is_not_left_by_a_start_of_ones_own(years) -> None:
+    """An episode opened on a training day ends with the part; none opens on a held-out day."""
+    lanes = Lanes(make_task(years, BOOK, part="train"), 1)
+    rng, (*_, (first, stop)) = np.random.default_rng(0), lanes.task.playable()
+    for bar in (stop - 1, stop, len(lanes.task.prepared.compiled.tape.day) - 2):
+        with pytest.raises(ConfigError, match="the bars of this task"):
+            lanes.begin_at(rng, bar)
+    lanes.begin_at(rng, stop - 3, stop + 1_000)
+    assert [bool(lanes.step([0]).is_truncated[0]) for _ in range(2)] == [False, True]
+    assert first < stop - 3
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,11 @@ def test_a_phase_that_made_the_policy_worse_is_told_with_its_numbers() -> None:
     (warned,) = course.on_update("manage", 2, gain | {"phase_gain/is_kept": 0.0})
     assert warned.kind == "undone"
     assert "(-0.040 reward an evaluation, 95 % -0.090 to +0.010)" in warned.text
-    assert course.on_update("account", 3, gain | {"phase_gain/is_kept": 1.0}) == []
+    assert "the agent goes on with the old one" in warned.text
+    kept = {"phase_gain/is_kept": 1.0}
+    assert course.on_update("exit", 3, gain | {"phase_gain/value": 0.04} | kept) == []
+    (warned,) = course.on_update("account", 4, gain | kept)
+    assert "being forced, the agent goes on with it all the same" in warned.text
     short = {"phase_gain/value": -0.04, "phase_gain/is_kept": 0.0}
     (warned,) = Course().on_update("manage", 2, short)
     assert "(-0.040 reward an evaluation, on too few days for an interval)" in warned.text

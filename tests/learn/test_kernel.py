@@ -348,3 +348,38 @@ def test_what_a_killed_compilation_left_behind_is_deleted_and_another_one_spared
         library._library(by)
     assert not old.exists()
     assert new.exists()
+
+
+AHEAD = """
+import time
+from threading import Thread
+from passline.learn import kernel
+Thread(target=kernel.compile_ahead, daemon=True).start()
+time.sleep(float(__import__("sys").argv[1]))
+raise SystemExit(2)
+"""
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.02, 0.1, 0.3])
+def test_a_program_may_end_while_the_kernel_compiles(after_s: float, tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", AHEAD, str(after_s)],
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (2, "")
+
+
+@needs_kernel
+def test_what_was_compiled_ahead_is_what_is_loaded(tmp_path: Path) -> None:
+    by = kernel.instructions()
+    assert by is not None
+    with kept_in(tmp_path), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "_loaded", [])
+        kernel.compile_ahead()
+        (made,) = tmp_path.iterdir()
+        when = made.stat().st_mtime_ns
+        assert library._library(by).passline_forward
+    assert [path.stat().st_mtime_ns for path in tmp_path.iterdir()] == [when]

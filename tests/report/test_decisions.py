@@ -12,6 +12,7 @@ LOGGED = {
     "cross_fit/reward": (1, 6.5),
     "cross_fit/reward_low": (1, 5.9),
     "cross_fit/is_shown": (1, 1.0),
+    "cross_fit/is_flat": (1, 1.0),
     "phase_gain/value": (2, -0.25),
     "phase_gain/low": (2, -0.5),
     "phase_gain/high": (2, 0.1),
@@ -41,12 +42,26 @@ def test_every_decision_is_told_with_what_it_rests_on() -> None:
 def test_the_other_way_round_is_told_too() -> None:
     other = dict(
         decisions(
-            logged(symmetry__is_symmetric=0.0, cross_fit__is_shown=0.0, phase_gain__is_kept=1.0)
+            logged(
+                symmetry__is_symmetric=0.0,
+                cross_fit__is_shown=0.0,
+                phase_gain__is_kept=1.0,
+                phase_gain__value=0.25,
+            )
         )
     )
     assert other["Long and short"].startswith("told apart; ")
     assert other["Held on other days in entry"].endswith("not shown, so the agent stays flat")
     assert other["Gained by exit"].endswith("on training days: kept")
+
+
+def test_what_a_forced_training_went_on_with_is_not_called_undone() -> None:
+    forced = dict(
+        decisions(logged(cross_fit__is_shown=0.0, cross_fit__is_flat=0.0, phase_gain__is_kept=1.0))
+    )
+    for name, found in (("Held on other days in entry", "not shown"), ("Gained by exit", "less")):
+        assert found in forced[name]
+        assert forced[name].endswith("but the training was forced on with it")
 
 
 def test_nothing_is_told_of_what_was_not_decided() -> None:

@@ -252,7 +252,7 @@ def use_cache() -> None:
 def warm_up() -> None:
     """Keeps compiled code, and compiles what training needs while the bars are being prepared."""
     use_cache()
-    Thread(target=kernel.is_ready, daemon=True).start()
+    Thread(target=kernel.compile_ahead, daemon=True).start()
 
 
 def play_out(job: Job, *, forced: bool, as_json: bool) -> None:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import NDArray
 
 from passline.envs.making import Task
 from passline.errors import ConfigError, SimulationError
@@ -159,29 +160,29 @@ class Lanes:
         Args:
             rng: of the episodes drawn later, where these end.
             bars: indices on the joint tape [L] or one for all.
-            end_bars: bars at whose close the episodes are truncated at the latest; without them
-                the last of each market.
+            end_bars: bars at whose close the episodes are truncated at the latest; at the end of
+                the task's range of bars in any case.
 
         Raises:
-            ConfigError: a bar lies off the tape or before the first with known features, or an
-                end is not after its start.
+            ConfigError: a bar lies outside the ranges that the task plays, or an end is not after
+                its start.
         """
-        prepared = self.task.prepared
+        prepared, ranges = self.task.prepared, np.asarray(self.task.playable(), np.int64)
         first = np.broadcast_to(np.asarray(bars, np.int64), (self.n_lanes,))
-        market = np.searchsorted(prepared.offsets, first, side="right") - 1
-        is_off = (market < 0) | (market >= len(prepared.bars))
-        lowest = np.asarray(prepared.first_bar)[np.where(is_off, 0, market)]
-        last = np.asarray(prepared.offsets)[1:][np.where(is_off, 0, market)] - 1
+        place = np.maximum(np.searchsorted(ranges[:, 0], first, side="right") - 1, 0)
+        is_off = (first < ranges[place, 0]) | (first >= ranges[place, 1])
+        last = ranges[place, 1] - 1
         end = last if end_bars is None else np.minimum(np.asarray(end_bars, np.int64), last)
         end = np.broadcast_to(end, first.shape)
-        bad = np.flatnonzero(is_off | (first < lowest) | (end <= first))
+        bad = np.flatnonzero(is_off | (end <= first))
         if len(bad):
             lane = bad[0]
             raise ConfigError(
                 f"start_bar was {first[lane]} with end_bar {end[lane]} in {len(bad)} of "
-                f"{self.n_lanes} lanes (first: {lane}); starts lie in "
-                f"{_ranges(prepared.first_bar, prepared.offsets)}, and ends after their starts."
+                f"{self.n_lanes} lanes (first: {lane}); starts lie in {_told(ranges)}, the bars "
+                "of this task, and ends after their starts."
             )
+        market = np.searchsorted(prepared.offsets, first, side="right") - 1
         arrays = (jnp.asarray(x, jnp.int32) for x in (first, market, end))
         self._running, view = self._open(self.task.params, _new_key(rng), *arrays)
         return cast(View, _to_host(view))
@@ -194,7 +195,8 @@ class Lanes:
             SimulationError: no episode was begun.
         """
         sent = np.asarray(action)
-        if sent.shape != (self.n_lanes,) or ((sent < 0) | (sent >= N_ACTIONS)).any():
+        is_row = (sent >= 0) & (sent < N_ACTIONS) & (sent == np.trunc(sent))
+        if sent.shape != (self.n_lanes,) or not is_row.all():
             raise ConfigError(
                 f"actions were {sent.ravel()[:5].tolist()} of shape {sent.shape}; allowed: "
                 f"({self.n_lanes},) whole numbers from 0 to {N_ACTIONS - 1}."
@@ -216,5 +218,7 @@ def _to_host(tree: Any) -> Any:
     return jax.tree.map(np.array, tree)
 
 
-def _ranges(firsts: tuple[int, ...], offsets: tuple[int, ...]) -> str:
-    return ", ".join(f"{a} to {b - 2}" for a, b in zip(firsts, offsets[1:], strict=True))
+def _told(ranges: NDArray[np.int64]) -> str:
+    """Names where episodes may start in half-open ranges of bars, of the first few."""
+    shown = ", ".join(f"{first} to {stop - 2}" for first, stop in ranges[:5])
+    return shown + (", ..." if len(ranges) > 5 else "")

@@ -41,11 +41,19 @@ class Task:
         prepared: markets and rulebook on the device.
         phase: row of the curriculum: actions, reward, rules and mix of episodes.
         params: constants of the environment, with episodes inside the chosen dates.
+        ranges: half-open ranges of the bars that episodes may play, in the order of the tape;
+            empty: all bars with known features.
     """
 
     prepared: Prepared
     phase: Phase
     params: TaskParams
+    ranges: tuple[tuple[int, int], ...] = ()
+
+    def playable(self) -> list[tuple[int, int]]:
+        """Returns the half-open ranges of the bars that episodes may play."""
+        everything = zip(self.prepared.first_bar, self.prepared.offsets[1:], strict=True)
+        return list(self.ranges) or [(int(a), int(b)) for a, b in everything]
 
 
 def make_task(
@@ -91,7 +99,9 @@ def make_task(
         markets = [hide_final(item, start, cut) for item in markets]
     prepared = prepare(markets, book, config or TaskConfig())
     stretches = _between(prepared, _ranges(prepared, part, cut), first_date, end_date)
-    return Task(prepared=prepared, phase=row, params=phase_params(prepared, row, stretches))
+    params = phase_params(prepared, row, stretches)
+    ranges = tuple((int(first), int(stop)) for first, stop in stretches)
+    return Task(prepared=prepared, phase=row, params=params, ranges=ranges)
 
 
 def find_phase(name: str) -> Phase:

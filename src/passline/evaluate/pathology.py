@@ -188,13 +188,18 @@ def undone(history: History) -> str | None:
     Takes `phase_gain/...`, which the last update of a phase logs (see learn.phase_gain).
     """
     kept = _finite(history, KEPT_SCALAR)
-    if not len(kept) or kept[-1]:
-        return None
     found = [_finite(history, f"phase_gain/{name}")[-1:] for name in ("value", "low", "high")]
+    if not len(kept) or (kept[-1] and not (len(found[0]) and found[0][0] < 0)):
+        return None
+    word = (
+        "being forced, the agent goes on with it all the same"
+        if kept[-1]
+        else ("the agent goes on with the old one")
+    )
     return (
         "in whole evaluations on its training days the policy earns less than the one this phase "
-        f"began with ({gain_words(*(float(x[0]) if len(x) else None for x in found))}); unless "
-        "forced, the agent goes on with the old one. Give the phase more steps, or leave it out."
+        f"began with ({gain_words(*(float(x[0]) if len(x) else None for x in found))}); {word}. "
+        "Give the phase more steps, or leave it out."
     )
 
 

@@ -19,6 +19,7 @@ import safetensors.numpy
 
 from passline.errors import CheckpointError, ConfigError
 from passline.evaluate.gates import GateResult, look_at_gate, pass_gates
+from passline.evaluate.pathology import KEPT_SCALAR
 from passline.evaluate.slices import Split
 from passline.evaluate.table import EvaluationTable
 from passline.learn import network
@@ -225,7 +226,11 @@ class _Work:
     checkpoints: Path | None
     budgets: list[int]
     base: network.Params | None
-    forced: bool
+    forced_from: str | None
+
+    def is_forced(self, phase: int) -> bool:
+        """Returns whether nothing stops or undoes this phase."""
+        return self.forced_from in [p.name for p in self.phases[: phase + 1]]
 
     def settings(self, phase: int) -> PPOConfig:
         return phase_settings(self.ppo, self.phases[phase])
@@ -245,7 +250,7 @@ def train_curriculum(
     watcher: Watcher,
     checkpoints: Path | None,
     *,
-    forced: bool = False,
+    forced_from: str | None = None,
     base: network.Params | None = None,
 ) -> Trained:
     """Trains through the phases, going on from the last checkpoint if there is one.
@@ -258,7 +263,8 @@ def train_curriculum(
         config: budget and seed.
         watcher: takes progress and results.
         checkpoints: existing directory of this run's checkpoints; None keeps none.
-        forced: go on past a gate that was not passed, and with entries that hold on no other day.
+        forced_from: the phase from which on it goes past gates that are not passed, and on with
+            what neither holds nor gains on training days; None: no phase.
         base: weights to begin with; None draws them from the seed.
 
     Raises:
@@ -274,12 +280,12 @@ def train_curriculum(
         checkpoints=checkpoints,
         budgets=updates_by_phase(phases, ppo, config),
         base=base,
-        forced=forced,
+        forced_from=forced_from,
     )
     saved, cursor = _start_or_resume(work)
     gates: list[GateResult] = []
     failed = None
-    while cursor.phase < len(phases) and (failed is None or forced):
+    while cursor.phase < len(phases) and (failed is None or work.is_forced(cursor.phase - 1)):
         params = phase_params(prepared, phases[cursor.phase], split.train)
         saved = _enter_phase(work, params, saved, cursor)
         saved = _train_phase(work, params, saved, cursor)
@@ -339,7 +345,7 @@ def _start_or_resume(work: _Work) -> tuple[_Saved, _Cursor]:
     if meta.get(SET_ASIDE):
         like = like._replace(learned=like.previous)
     saved: _Saved = jax.tree.map(jnp.asarray, load_checkpoint(last.path, like))
-    if work.forced and saved.learned is not None:
+    if work.is_forced(int(meta["phase_index"])) and saved.learned is not None:
         saved = _Saved(saved.state._replace(params=saved.learned), saved.previous)
     return saved, _Cursor(
         phase=int(meta["phase_index"]),
@@ -507,12 +513,13 @@ def _keep_what_holds(
     found = cursor.fit or _cross_fit(work, params, stretches, cursor.mirror)
     if found is None:
         return saved, {}
-    if not found.is_shown and not work.forced:
+    is_flat = not found.is_shown and not work.is_forced(cursor.phase)
+    if is_flat:
         learned = saved.state.params
         saved = _set_aside(
             saved, stay_flat(params, stretches, work.settings(cursor.phase), learned)
         )
-    return saved, found.scalars()
+    return saved, found.scalars() | {"cross_fit/is_flat": float(is_flat)}
 
 
 def _keep_what_gains(
@@ -538,10 +545,11 @@ def _keep_what_gains(
     )
     if found is None:
         return saved, {}
-    if not is_gain(found) and not work.forced:
+    is_kept = is_gain(found) or work.is_forced(cursor.phase)
+    if not is_kept:
         actor = jax.tree.map(jnp.copy, saved.previous["actor"])
         saved = _set_aside(saved, {**learned, "actor": actor})
-    return saved, gain_scalars(found)
+    return saved, gain_scalars(found) | {KEPT_SCALAR: float(is_kept)}
 
 
 def _set_aside(saved: _Saved, policy: network.Params) -> _Saved:

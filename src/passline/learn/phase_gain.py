@@ -35,7 +35,6 @@ def gain_scalars(estimate: Estimate) -> dict[str, float]:
     bounds = {"phase_gain/low": estimate.low, "phase_gain/high": estimate.high}
     return {
         "phase_gain/value": estimate.value,
-        "phase_gain/is_kept": float(is_gain(estimate)),
         **{name: bound for name, bound in bounds.items() if math.isfinite(bound)},
     }
 

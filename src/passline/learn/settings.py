@@ -13,6 +13,8 @@ from passline.learn.mlp import Precision, usual_precision
 __all__ = ["Hyper", "PPOConfig", "make_hyper", "require", "scheduled"]
 
 USUAL_PRECISION = usual_precision()
+MOST_DECISIONS = 2**26
+"""Of one rollout."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,12 @@ class PPOConfig:
             "n_epochs",
         ):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        require(
+            self.batch_size <= MOST_DECISIONS,
+            "n_lanes * rollout_steps",
+            self.batch_size,
+            f"at most {MOST_DECISIONS}, whose observations fill 9 GB",
+        )
         unit = self.rollout_steps * self.lane_block
         require(
             self.minibatch_size % unit == 0,

@@ -7,6 +7,8 @@ from passline.report.tensorboard import Scalars
 
 __all__ = ["decisions"]
 
+FORCED = "the training was forced on with it"
+
 
 def decisions(scalars: Scalars) -> list[tuple[str, str]]:
     """Returns each decision as label and text, in the order in which they were taken.
@@ -37,7 +39,10 @@ def _symmetry_words(now: dict[str, float]) -> str:
 
 
 def _holding_words(now: dict[str, float]) -> str:
-    word = "kept" if now["cross_fit/is_shown"] else "not shown, so the agent stays flat"
+    word = "kept"
+    if not now["cross_fit/is_shown"]:
+        is_flat = now.get("cross_fit/is_flat", 1.0)
+        word = "not shown, so the agent stays flat" if is_flat else f"not shown, but {FORCED}"
     return (
         f"reward a session {now['cross_fit/reward']:+.3f} (95 % from "
         f"{now['cross_fit/reward_low']:+.3f}): {word}"
@@ -47,7 +52,9 @@ def _holding_words(now: dict[str, float]) -> str:
 def _gain_words(now: dict[str, float]) -> str:
     value, low, high = (now.get(f"phase_gain/{end}", np.nan) for end in ("value", "low", "high"))
     bounds = [x if np.isfinite(x) else None for x in (low, high)]
-    word = "kept" if now[KEPT_SCALAR] else "less than before, so it was undone"
+    word = "kept"
+    if not now[KEPT_SCALAR] or value < 0:
+        word = f"less than before, {f'but {FORCED}' if now[KEPT_SCALAR] else 'so it was undone'}"
     return f"{gain_words(value, *bounds)}, on training days: {word}"
 
 

@@ -39,6 +39,12 @@ OBSERVATION_NAMES = (*FEATURE_NAMES, *ACCOUNT_FEATURES)
 """Names of the observation's columns, market first."""
 
 Segments = Sequence[tuple[int, int]]
+MOST_DISTANCE = 1000.0
+"""Of a stop in true ranges, and of a target in stops."""
+MOST_SLIPPAGE = 1000
+"""Ticks."""
+MOST_COST = 1_000_000
+"""Mills a contract and side: 1,000 USD."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +68,16 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         """Refuses values out of range."""
-        if self.stop_atr <= 0 or self.target_r <= 0:
-            raise ConfigError(
-                f"stop_atr was {self.stop_atr}, target_r {self.target_r}; both must be above 0."
-            )
+        for name in ("stop_atr", "target_r"):
+            value = getattr(self, name)
+            if not 0 < value <= MOST_DISTANCE:
+                raise ConfigError(
+                    f"{name} was {value}; it must be above 0 and at most {MOST_DISTANCE:g}."
+                )
+        for name, most in (("slippage_ticks", MOST_SLIPPAGE), ("commission_mills", MOST_COST)):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= most:
+                raise ConfigError(f"{name} was {value}; it must be 0 to {most}.")
         rising = list(self.risk_permille) == sorted(set(self.risk_permille))
         if len(self.risk_permille) != N_SIZES or not rising or self.risk_permille[0] < 1:
             raise ConfigError(

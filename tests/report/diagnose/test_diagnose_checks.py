@@ -74,6 +74,8 @@ FAULTS: list[tuple[Callable[[PhaseLog], Answer], PhaseLog, str, str]] = [
     (of_training.frozen, with_curves(approx_kl=0.0), "critical", "never moved"),
     (of_training.frozen, with_curves(approx_kl=0.005 * (HALF < 0.6)), "warning", "stopped moving"),
     (of_training.undone, with_curves(value=-0.08, is_kept=0.0), "note", "-0.080 reward an eval"),
+    (of_training.undone, with_curves(value=-0.08, is_kept=0.0), "note", "it was undone"),
+    (of_training.undone, with_curves(value=-0.08, is_kept=1.0), "note", "forced on with it"),
     (of_training.jumps, with_curves(approx_kl=0.3), "warning", "0.3"),
     (of_training.jumps, with_curves(clip_fraction=0.6), "warning", "0.6"),
     (of_training.entropy_collapse, with_curves(entropy_loss=-0.9 * (HALF < 0.5)),

@@ -17,7 +17,13 @@ from passline.learn.kernel.calls import (
     forward,
     gradient,
 )
-from passline.learn.kernel.library import CPU_FLAGS, instructions, is_ready, processor_has
+from passline.learn.kernel.library import (
+    CPU_FLAGS,
+    compile_ahead,
+    instructions,
+    is_ready,
+    processor_has,
+)
 
 __all__ = [
     "BLOCK",
@@ -25,6 +31,7 @@ __all__ = [
     "MOST_ACTIONS",
     "UNIT",
     "backward",
+    "compile_ahead",
     "fits",
     "forward",
     "gradient",

@@ -16,7 +16,14 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 
-__all__ = ["CPU_FLAGS", "Instructions", "instructions", "is_ready", "processor_has"]
+__all__ = [
+    "CPU_FLAGS",
+    "Instructions",
+    "compile_ahead",
+    "instructions",
+    "is_ready",
+    "processor_has",
+]
 
 CPU_FLAGS = Path("/proc/cpuinfo")
 """Where Linux lists what the processor can do, on x86."""
@@ -76,6 +83,18 @@ def is_ready() -> bool:
     return instructions() is not None
 
 
+def compile_ahead() -> None:
+    """Compiles the kernel for this processor if none is kept, on a thread of its own.
+
+    It asks nothing of XLA: a program that ends beside it may end at any moment. Whatever does not
+    go well is told where the kernel is needed.
+    """
+    with _lock, contextlib.suppress(OSError, subprocess.SubprocessError):
+        if (folder := _kept_in()) is not None and not _loaded and (known := _known()):
+            name, command = _recipe(known[0])
+            _compiled(command, folder / name)
+
+
 def _known(flags: Path = CPU_FLAGS) -> list[Instructions]:
     """Lists what the processor multiplies bfloat16 by, the faster first."""
     return [by for by in get_args(Instructions) if processor_has(*_NEEDED[by], flags=flags)]
@@ -118,17 +137,9 @@ def _warn(problem: str) -> None:
 
 def _library(by: Instructions) -> ctypes.CDLL:
     """Loads it from JAX's folder of compiled programs, or compiles it for this process alone."""
-    compiler = os.environ.get("CXX") or "c++"
-    words = (word.replace("avx512_", "avx512").replace("_", "-") for word in _NEEDED[by])
-    options = [*_OPTIONS, *(f"-m{word}" for word in words)]
-    source = b"".join(path.read_bytes() for path in sorted(_SOURCES.glob("*.[ch]*")))
-    parts = (source, " ".join((compiler, *options)).encode(), jax.__version__.encode())
-    name = f"passline-{by}-{hashlib.sha256(b'|'.join(parts)).hexdigest()[:16]}.so"
-    command = [*compiler.split(), *options, "-isystem", jax.ffi.include_dir()]
-    command.append(str(_SOURCES / "calls.cc"))
-    kept_in: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    if kept_in is not None:
-        path = Path(kept_in) / name
+    name, command = _recipe(by)
+    if (kept_in := _kept_in()) is not None:
+        path = kept_in / name
         with contextlib.suppress(OSError):
             if path.exists():
                 with contextlib.suppress(OSError):
@@ -137,6 +148,23 @@ def _library(by: Instructions) -> ctypes.CDLL:
             return ctypes.CDLL(str(_compiled(command, path)))
     with tempfile.TemporaryDirectory() as folder:
         return ctypes.CDLL(str(_compiled(command, Path(folder) / name)))
+
+
+def _kept_in() -> Path | None:
+    folder: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    return None if folder is None else Path(folder)
+
+
+def _recipe(by: Instructions) -> tuple[str, list[str]]:
+    """Returns what its file is called, and the command that makes it, without where it goes."""
+    compiler = os.environ.get("CXX") or "c++"
+    words = (word.replace("avx512_", "avx512").replace("_", "-") for word in _NEEDED[by])
+    options = [*_OPTIONS, *(f"-m{word}" for word in words)]
+    source = b"".join(path.read_bytes() for path in sorted(_SOURCES.glob("*.[ch]*")))
+    parts = (source, " ".join((compiler, *options)).encode(), jax.__version__.encode())
+    name = f"passline-{by}-{hashlib.sha256(b'|'.join(parts)).hexdigest()[:16]}.so"
+    headers = ("-isystem", jax.ffi.include_dir())
+    return name, [*compiler.split(), *options, *headers, str(_SOURCES / "calls.cc")]
 
 
 def _compiled(command: Sequence[str], path: Path) -> Path:

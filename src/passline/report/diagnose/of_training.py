@@ -71,16 +71,18 @@ def undone(phase: PhaseLog) -> Answer:
     kept = phase.curve(KEPT_SCALAR)
     if kept is None:
         return Unknown(missing="the policy was not set against the one that the phase began with")
-    gain = (phase.level(f"phase_gain/{end}") for end in ("value", "low", "high"))
+    gain = [phase.level(f"phase_gain/{end}") for end in ("value", "low", "high")]
     told = (
         "in whole evaluations on training days the policy gained over the one that the phase began "
         f"with: {gain_words(*gain)}"
     )
-    if kept.finite()[-1]:
+    is_kept = bool(kept.finite()[-1])
+    if is_kept and not (gain[0] is not None and gain[0] < 0):
         return Clear(evidence=told + ".")
+    done = "the training was forced on with it all the same" if is_kept else "it was undone"
     return Problem(
         severity=Severity.NOTE,
-        evidence=told + ": what it learned was undone, unless the training was forced.",
+        evidence=f"{told}: less than before; {done}.",
         remedies=(
             "Give the phase more steps, or another mix or reward; or leave it out of the "
             "curriculum (--phases): the phase after it goes on from the same policy.",
