@@ -15,7 +15,7 @@ from passline.evaluate.odds.draws import Draws, resample_days, usual_block_days
 from passline.evaluate.odds.estimate import _figure, estimate_odds, make_plan
 from passline.evaluate.odds.lives import Ending, Results
 from passline.evaluate.odds.simulate import Lives, Plan, live
-from passline.evaluate.odds.stage import PathOrder
+from passline.evaluate.odds.stage import PathOrder, make_stage
 from passline.rulebook.catalog import load_rulebook
 from passline.rulebook.model import Fees
 
@@ -200,6 +200,20 @@ def test_a_run_counts_every_date_once(tmp_path: Path) -> None:
     assert source.gross_mills.tolist() == [104_000, -196_000, 504_000]
     assert source.low_mills[0].tolist() == [-10_000, -250_000, 0]
     assert "2 of 3 episodes" in source.note
+
+
+def test_shorts_of_a_run_are_sized_as_longs(tmp_path: Path) -> None:
+    columns = {"qty": np.array([-1, 1, 1, 1, -7]), "symbol": np.array(["MES"] * 5)}
+    source = days_from_run(write_run(tmp_path, **columns), COMBINE)
+    assert source.qty.tolist() == [1, 1, 7]
+    # The combine allows 50 micros: nothing is cut, and a short earns and loses as it did.
+    stage = make_stage(COMBINE, source, PathOrder.WORST)
+    assert stage.cut_share == 0.0
+    assert stage.gross[stage.gross != 0].tolist() == source.gross_mills.tolist()
+    large = days_from_run(write_run(tmp_path, qty=np.array([-10, 1, 1, 1, -5])), COMBINE)
+    stage = make_stage(COMBINE, large, PathOrder.WORST)
+    assert stage.cut_share == pytest.approx(1 / 3)
+    assert stage.gross[stage.gross != 0].tolist() == [52_000, -196_000, 504_000]
 
 
 def test_broken_runs_are_refused(tmp_path: Path) -> None:

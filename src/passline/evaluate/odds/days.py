@@ -44,7 +44,7 @@ class SourceDays:
         cost_mills: commissions of both sides [n].
         high_mills: highest open profit, as it may have been and as it surely was [2, n].
         low_mills: lowest open profit, likewise [2, n].
-        qty: largest number of contracts held [n].
+        qty: largest number of contracts held, long or short, above 0 [n].
         units: size units of one of them [n].
         symbols: contract symbols that occur.
         sight: the poorest source of what happened inside a trade.
@@ -187,7 +187,8 @@ def days_from_run(folder: Path, book: Rulebook) -> SourceDays:
     high = np.maximum(np.maximum(columns["mfe_mills"], gross), 0)
     low = np.minimum(np.minimum(-np.abs(columns["mae_mills"]), gross), 0)
     units = np.full(len(day), contract.size_units, np.int64)
-    parts = (day, gross, cost, high, high, low, low, columns["qty"], units)
+    # The file's qty is signed; a size is not.
+    parts = (day, gross, cost, high, high, low, low, np.abs(columns["qty"]), units)
     table = np.stack([np.asarray(part, np.int64)[kept] for part in parts], axis=1)
     note = (
         f"{n_kept} of {n_episodes} episodes of the run are used, so that no date counts twice "
