@@ -99,6 +99,40 @@ def test_floor_is_touched_inside_a_trade_only_where_it_can_be_seen() -> None:
     assert "cannot be seen" in unseen.sentence()
 
 
+def test_the_day_of_the_end_shows_the_account_as_it_stood() -> None:
+    # Three days of +500, -100 and +200 traded; the fourth wins one trade and is liquidated.
+    found = audit(
+        trips(
+            trade("2025-05-05", "10:00", "10:30", 40, mae=0, mfe=500),
+            trade("2025-05-06", "10:00", "10:30", -8, mae=100, mfe=0),
+            trade("2025-05-07", "10:00", "10:30", 16, mae=0, mfe=200),
+            trade("2025-05-08", "10:00", "10:10", 8, mae=0, mfe=100),
+            trade("2025-05-08", "11:00", "11:30", 40, mae=2200, mfe=500),
+        ),
+        COMBINE,
+    )
+    assert (found.verdict, found.worst.reason.name) == ("breached", "FLOOR")
+    told = found.to_dict()["days"]
+    assert [day["n_days"] for day in told] == [1, 2, 3, 3], "a day that is not settled counts not"
+    assert [day["best_day_usd"] for day in told] == ["500.00"] * 4
+    assert [day["n_trips"] for day in told] == [1, 1, 1, 2], "what the firm closed is closed too"
+    assert told[-1]["min_days"] == 2
+
+
+def test_what_a_soft_limit_or_a_touched_target_closes_is_counted() -> None:
+    book = load_rulebook("apex-eod-50k")
+    rows = trips(
+        trade("2025-05-05", "10:00", "10:30", 40, mae=1000, mfe=500),
+        trade("2025-05-05", "11:00", "11:30", 80, mae=0, mfe=1000),
+    )
+    day = audit(rows, book).worst.days[0]
+    assert (day.n_trips, day.is_locked_out, day.n_days) == (1, True, 1)
+    assert APEX.target is not None
+    touched = replace(APEX, target=replace(APEX.target, test="touch"))
+    found = audit(trips(trade("2025-05-05", "10:00", "10:30", 0, mae=0, mfe=3100)), touched)
+    assert (found.best.outcome.name, found.best.days[0].n_trips) == ("PASSED", 1)
+
+
 def test_trailing_peak_makes_the_order_matter() -> None:
     # apex-intraday-50k: +1,000 then -1,000 is 2,000 below the peak; -1,000 then +1,000 is not.
     found = audit(trips(trade("2025-05-05", "10:00", "10:30", 0, mae=1000, mfe=1000)), APEX)

@@ -127,6 +127,8 @@ class _Account:
             cushion=walk.balance - walk.floor,
             cushion_ns=event.ns,
             limit_room=None,
+            n_days=self.n_days,
+            best_day=self.best_day,
             days_left=None if limit_days is None else self.first_day + limit_days - event.day,
         )
         walk.days.append(self.today)
@@ -312,12 +314,19 @@ class _Account:
             self._end(Outcome.BREACHED, DoneReason.FLOOR, event.ns, event.trip)
 
     def _liquidated(self, level: int, equity: int, event: Event) -> int:
-        """Returns the balance after closing all that is open at an equity, costs paid."""
+        """Closes all that is open at an equity; returns the balance after it, costs paid."""
         if not self.open:
             return equity
+        self._count_closed()
         at = max(min(level, self.ceiling), equity) if event.kind is Kind.MARK else equity
         costs = sum(self.costs[trip] - half for trip, half in self.open.items())
         return at - costs
+
+    def _count_closed(self) -> None:
+        """Counts what the firm closes among the day's trades."""
+        day = self.today
+        assert day is not None
+        day.n_trips += len(self.open)
 
     def _touch_open(self, equity: int, event: Event) -> None:
         """With a touch target, passes where closing here would leave the target's balance."""
@@ -333,6 +342,7 @@ class _Account:
         n_days = self.n_days + self._counts(balance - day.open_balance)
         if balance >= target.balance_mills and n_days >= self.book.days.min_days:
             self.walk.balance = target.balance_mills if self.open else balance
+            self._count_closed()
             self._end(Outcome.PASSED, DoneReason.TARGET, event.ns, event.trip)
 
     def _raise_intraday(self, equity: int) -> None:

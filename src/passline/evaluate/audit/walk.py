@@ -57,10 +57,10 @@ class Day:
         cushion_ns: when that was.
         limit_room: smallest distance of equity from the daily limit; None if none is in force.
         max_units: largest position, tenths of a mini.
-        n_trips: trades closed.
-        counts: whether the day counts toward the minimum days.
-        n_days: days that count so far.
-        best_day: best day's profit so far.
+        n_trips: trades closed, by the firm too.
+        counts: whether the day counts toward the minimum days; never if the account ended in it.
+        n_days: days that count so far; a day in which the account ended is not settled.
+        best_day: best settled day's profit so far.
         days_left: calendar days until the time limit; None if none.
         is_locked_out: whether a soft limit ended it.
     """
