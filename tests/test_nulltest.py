@@ -22,6 +22,7 @@ from passline.kinds import NULL_RESULTS_FILE
 from passline.nulltest import (
     NULL_KINDS,
     NullPlan,
+    count_tries,
     null_market,
     run_null_test,
     tried_results,
@@ -300,6 +301,26 @@ def test_the_command_needs_a_run_or_bars_and_not_both(command, capsys):
     assert "its own settings; leave out --steps." in err
 
 
+def test_the_first_line_counts_the_tries_that_the_last_one_does(job, monkeypatch, capsys):
+    monkeypatch.setattr("passline.nulltest.earn", Trials())
+    sibling(job, "other", 1e-4)
+    options = ["--root", str(job.run.path.parent), "--kind", "bar_flip", "--n", "2"]
+    with pytest.raises(SystemExit) as stop:
+        main(["nulltest", job.run.id, *options])
+    assert stop.value.code == 3
+    told = capsys.readouterr()
+    assert (
+        "with --n 2 and 2 configurations tried no result can reach p = 0.05; --n 39 is the least"
+    ) in told.err
+    assert "at least 39 are needed" in " ".join(told.out.split())
+    found = load_null_test(job.run.path)
+    assert found is not None
+    (kind,) = found.kinds
+    low, high = sorted(kind.nulls)
+    assert low < high
+    assert f"median {(low + high) / 2:+.4f}" in told.out, "of two, half way between them"
+
+
 def test_results_of_all_tries_on_the_same_episodes_are_found(job, agent_rows):
     append_evaluation(job.run.path / "evaluations.npz", [agent_rows])
     other = sibling(job, "other", 1e-4)
@@ -320,6 +341,8 @@ def test_results_of_all_tries_on_the_same_episodes_are_found(job, agent_rows):
 def test_the_reality_check_enters_where_it_can(job, agent_rows):
     append_evaluation(job.run.path / "evaluations.npz", [agent_rows])
     append_evaluation(sibling(job, "other", 1e-4) / "evaluations.npz", [agent_rows])
+    tries = count_tries(job, NullPlan(n=3))
+    assert (tries.n_configurations, tries.n_independent) == (2, 1)
     found = run_null_test(job, NullPlan(n=3), quiet, measure=total_move)
     assert found.correction == "reality check"
     assert found.p_reality_check is not None

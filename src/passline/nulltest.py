@@ -55,6 +55,8 @@ __all__ = [
     "NULL_KINDS",
     "NullPlan",
     "NullResult",
+    "Tries",
+    "count_tries",
     "measure_trial",
     "null_market",
     "run_null_test",
@@ -132,6 +134,36 @@ class NullResult:
     result: float
     pass_rate: float
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tries:
+    """What was tried on a run's data.
+
+    Attributes:
+        n_configurations: configurations, the run's own among them.
+        p_reality_check: White's p-value over the runs of all of them; None if their results are
+            not all stored on the same episodes.
+    """
+
+    n_configurations: int
+    p_reality_check: float | None
+
+    @property
+    def n_independent(self) -> int:
+        """Tries that enter by Šidák's formula: 1 where the reality check charges for them."""
+        return self.n_configurations if self.p_reality_check is None else 1
+
+
+def count_tries(job: Job, plan: NullPlan) -> Tries:
+    """Counts what was tried on a run's data, as the plan tells or the runs of its root do."""
+    root = job.run.path.parent
+    tried = plan.n_configurations
+    if tried is None:
+        tried = max([1, *(configurations_tried(root, s) for s in data_fingerprints(job.run))])
+    results = tried_results(job.run, root, tried) if tried > 1 else None
+    p_value = None if results is None else _reality_check(job, *results)
+    return Tries(n_configurations=tried, p_reality_check=p_value)
 
 
 def null_market(kind: str, prepared: Prepared, *, seed: int, draw: int) -> Prepared:
@@ -260,11 +292,7 @@ def _judge(job: Job, plan: NullPlan, store: "_Store") -> NullTest:
         ]
         for kind in plan.kinds
     }
-    root = job.run.path.parent
-    tried = plan.n_configurations
-    if tried is None:
-        tried = max([1, *(configurations_tried(root, s) for s in data_fingerprints(job.run))])
-    results = tried_results(job.run, root, tried) if tried > 1 else None
+    tries = count_tries(job, plan)
     settings = {
         "seeds": list(plan.seeds),
         "market_seed": plan.seed,
@@ -278,8 +306,8 @@ def _judge(job: Job, plan: NullPlan, store: "_Store") -> NullTest:
         actual.result,
         actual.pass_rate,
         rows,
-        n_configurations=tried,
-        p_reality_check=None if results is None else _reality_check(job, *results),
+        n_configurations=tries.n_configurations,
+        p_reality_check=tries.p_reality_check,
         settings=settings,
     )
 

@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
@@ -20,7 +21,7 @@ from passline.cli.training import (
 from passline.config import read_config
 from passline.evaluate.null_test import ALPHA, NullTest, draws_needed
 from passline.kinds import require_training
-from passline.nulltest import ALL_KINDS, NULL_KINDS, NullPlan, run_null_test
+from passline.nulltest import ALL_KINDS, NULL_KINDS, NullPlan, count_tries, run_null_test
 from passline.pipeline import REPORT, Job, continue_job, publish, start_job
 from passline.runs import naming_refusals, open_run
 
@@ -131,7 +132,7 @@ def nulltest(
 
     for line in opening_lines(job):
         say(line.replace("[bold]", "").replace("[/bold]", ""))
-    _warn(plan, say)
+    _warn(job, plan, say)
     try:
         found = run_null_test(job, plan, say)
     except KeyboardInterrupt:
@@ -155,11 +156,14 @@ def _job(run: str | None, given: dict[str, Any], file: Path | None, root: Path) 
     return start_job(read_config(file, given), root=root, name="nulltest")
 
 
-def _warn(plan: NullPlan, say: Any) -> None:
+def _warn(job: Job, plan: NullPlan, say: Any) -> None:
     """Says before the first training if no result could be claimed."""
-    needed = draws_needed(len(plan.kinds), plan.n_configurations or 1)
+    tries = count_tries(job, plan)
+    needed = draws_needed(len(plan.kinds), tries.n_independent)
     if plan.n < needed:
-        say(f"with --n {plan.n} no result can reach p = {ALPHA}; --n {needed} is the least")
+        n = tries.n_configurations
+        tried = f" and {n} configurations tried" if n > 1 else ""
+        say(f"with --n {plan.n}{tried} no result can reach p = {ALPHA}; --n {needed} is the least")
 
 
 def _show(job: Job, found: NullTest, *, as_json: bool) -> None:
@@ -168,11 +172,10 @@ def _show(job: Job, found: NullTest, *, as_json: bool) -> None:
         return
     for kind in found.kinds:
         nulls = sorted(kind.nulls)
-        middle = nulls[len(nulls) // 2]
         click.echo(
             f"{kind.kind}: p {kind.p:.3f} (corrected {kind.p_corrected:.3f}); actual "
             f"{found.actual:+.4f}, {len(nulls)} null markets {nulls[0]:+.4f} to {nulls[-1]:+.4f}, "
-            f"median {middle:+.4f} {found.unit}"
+            f"median {median(nulls):+.4f} {found.unit}"
         )
     click.echo(found.sentence)
     click.echo(f"result: {job.run.path / 'nulltest.json'}")
