@@ -24,6 +24,7 @@ from passline.evaluate.slices import SliceConfig
 from passline.evaluate.table import AGENT, join_tables, load_evaluations
 from passline.evaluate.verdict import verdict
 from passline.evaluate.walk_results import load_walk
+from passline.kinds import is_forced
 from passline.learn.curriculum import CurriculumConfig
 from passline.market.synthetic import SyntheticConfig
 from passline.registry import verify_run
@@ -265,6 +266,23 @@ def test_agents_that_a_gate_stopped_count_as_flat(tmp_path, monkeypatch) -> None
     assert not record.result_usd.any()
     page = outcome.page.read_text()
     assert "A gate stopped every one of them" in page
+    assert not is_forced(open_run(walk.run.path).manifest)
+
+
+def test_runs_marks_a_walk_forward_that_was_forced_past_a_gate(
+    finished, tmp_path, monkeypatch, capsys
+) -> None:
+    spare(monkeypatch)
+    one = FoldConfig(folds=1, seeds=1)
+    walk = start_walk(settings(tmp_path, above=1e9), one, forced=True, root=tmp_path / "runs")
+    outcome = run_walk(walk, quiet)
+    with pytest.raises(SystemExit):
+        main(["runs", "--root", str(tmp_path / "runs")])
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"{outcome.verdict.word.value}, forced" in told
+    assert "forced past a gate that was not passed" in told
+    whole, _, _ = finished
+    assert not is_forced(open_run(whole.run.path).manifest), "all its gates were passed"
 
 
 def test_the_page_needs_nothing_else_and_says_the_verdict(finished) -> None:

@@ -42,6 +42,12 @@ class Training:
     told: Mapping[str, Any]
     table: EvaluationTable
 
+    @property
+    def is_forced(self) -> bool:
+        """Whether it went past a gate that was not passed."""
+        is_stopped = any(not gate["is_passed"] for gate in self.told["gates"])
+        return is_stopped and not self.told["is_flat"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class FoldScore:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from passline.errors import RunError
 from passline.evaluate.stats import Estimate, clusters_by_span, paired_difference
 from passline.evaluate.table import AGENT, EvaluationTable, join_tables
-from passline.evaluate.walk_results import FoldScore, Training, WalkResults, load_walk
+from passline.evaluate.walk_results import FoldScore, WalkResults, load_walk
 from passline.kinds import RunKind
 from passline.report.comparison import (
     LETTERS,
@@ -211,15 +211,9 @@ def _contender(letter: str, walk: _Walk, span_days: int) -> Contender:
         agent=walk.agent,
         pass_rate=rate,
         result_usd=result,
-        is_forced=any(_is_forced(training) for training in trainings),
+        is_forced=any(training.is_forced for training in trainings),
         coverage=coverage,
     )
-
-
-def _is_forced(training: Training) -> bool:
-    """Says whether a training went past a gate that was not passed."""
-    stopped = any(not gate["is_passed"] for gate in training.told["gates"])
-    return stopped and not training.told["is_flat"]
 
 
 def _shared_window(days: Days, folds: Sequence[FoldScore]) -> SharedWindow:

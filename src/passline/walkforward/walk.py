@@ -268,9 +268,12 @@ def _dispatch(
 def _conclude(walk: Walk, failed: list[tuple[Task, str]]) -> WalkOutcome:
     n_done = len(walk.tasks) - len(walk.missing)
     progress: dict[str, Any] = {"trained": n_done, "planned": len(walk.tasks)}
-    found = load_walk(walk.run).verdict if n_done else None
-    if found is not None:
-        progress["test"] = summary_of(found)
+    results = load_walk(walk.run) if n_done else None
+    found = results.verdict if results is not None else None
+    if results is not None:
+        progress["test"] = summary_of(results.verdict)
+        if any(training.is_forced for training in results.trainings):
+            progress["forced"] = True
     message = "; ".join(f"{task.name}: {error}" for task, error in failed[:5])
     status = RunStatus.FAILED if failed else RunStatus.FINISHED
     walk.run.update_status(status, message=message, progress=progress)
