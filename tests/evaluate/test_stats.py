@@ -49,6 +49,43 @@ def test_proportion_interval_covers(n_clusters, truth, correlation, is_uneven):
     assert_covers(estimates, truth)
 
 
+def by_blocks(n_blocks: int, rate: float, correlation: float, n: int) -> np.ndarray:
+    """Counts over n samples of blocks of 21 episodes: is the rate covered, is effective n all n?"""
+    generator = np.random.default_rng([n_blocks, round(1000 * rate), round(1000 * correlation)])
+    ids = np.repeat(np.arange(n_blocks), 21)
+    rates = np.full((n, n_blocks), rate)
+    if correlation:
+        weight = 1 / correlation - 1
+        rates = generator.beta(rate * weight, (1 - rate) * weight, (n, n_blocks))
+    is_pass = generator.random((n, len(ids))) < rates[:, ids]
+    found = [proportion_interval(own, ids, is_serial=True) for own in is_pass]
+    return np.array([(e.low <= rate <= e.high, e.n_effective > e.n - 1e-6) for e in found])
+
+
+@pytest.mark.parametrize("correlation", [0.1, 0.3])
+@pytest.mark.parametrize("rate", [0.3, 0.5])
+def test_three_blocks_are_covered_overall_but_not_where_they_are_alike_by_chance(rate, correlation):
+    """The limit that docs/evaluation.md tells: nothing in such a sample shows what blocks share."""
+    is_covered, is_whole = by_blocks(3, rate, correlation, 3000).T
+    assert 0.925 <= is_covered.mean() <= 0.98
+    assert 0.03 < is_whole.mean() < 0.25
+    assert is_covered[is_whole].mean() < 0.85
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("correlation", [0.0, 0.1, 0.3, 0.7])
+@pytest.mark.parametrize("n_blocks", [3, 5, 10, 20, 50])
+def test_few_and_many_blocks_are_covered_overall(n_blocks, correlation, figure):
+    for rate in (0.05, 0.3, 0.5):
+        is_covered, is_whole = by_blocks(n_blocks, rate, correlation, 4000).T
+        what = f"{n_blocks} blocks, correlation {correlation:g}, rate {rate:g}"
+        figure(f"coverage; {what}", is_covered.mean(), "at least 0.925")
+        figure(f"share with effective n = n; {what}", is_whole.mean(), "")
+        if is_whole.any():
+            figure(f"coverage of those; {what}", is_covered[is_whole].mean(), "")
+        assert is_covered.mean() >= 0.925, what
+
+
 @pytest.mark.parametrize("is_heavy", [False, True])
 @pytest.mark.parametrize("correlation", [0.0, 0.3])
 @pytest.mark.parametrize("n_clusters", [12, 30])

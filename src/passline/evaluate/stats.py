@@ -85,7 +85,8 @@ def proportion_interval(
 
     The effective size is p(1-p) over the cluster-robust variance of p, held between Kish's number
     of clusters and n (Korn and Graubard 1998 use it with Clopper and Pearson's interval). If all
-    episodes agree it is Kish's number of clusters.
+    episodes agree it is Kish's number of clusters. A few clusters may by chance differ no more than
+    independent episodes would; it is then n, whatever they share (docs/evaluation.md, few blocks).
 
     Args:
         successes: bool [n].

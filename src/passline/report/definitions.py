@@ -40,8 +40,8 @@ DEFINITIONS: dict[str, Definition] = {
         name="Verdict",
         text="Edge found: for every baseline but the simple strategies the interval of agent minus"
         " baseline lies above 0, and so does that of the mean net result. Undecided: best and worst"
-        " path inside a bar disagree, or the gates of the training and these episodes do, or"
-        " nothing can be compared. No edge found: everything else.",
+        " path inside a bar disagree, or these episodes show an edge and a gate of the training was"
+        " not passed, or nothing can be compared. No edge found: everything else.",
         unit="one of three",
         sample=_FINAL,
     ),
@@ -68,7 +68,8 @@ DEFINITIONS: dict[str, Definition] = {
     "n_effective": Definition(
         name="Effective n",
         text="Independent episodes that would pin the pass rate as firmly as these n do:"
-        " p(1 - p) over the cluster-robust variance of p, held between the number of blocks and n.",
+        " p(1 - p) over the cluster-robust variance of p, held between n squared over the sum of"
+        " the squared block sizes (the number of blocks, were they of equal size) and n.",
         unit="episodes",
         sample=_FINAL,
     ),
