@@ -236,6 +236,13 @@ def test_unanimous_episodes_still_have_a_wide_interval(success):
     assert estimate.value in (estimate.low, estimate.high)
 
 
+@pytest.mark.parametrize("n_passes", [3, 6, 10])
+def test_clusters_of_exactly_one_share_count_as_one_each(n_passes):
+    block = np.arange(20) < n_passes
+    estimate = proportion_interval(np.tile(block, 3), np.repeat(np.arange(3), 20))
+    assert estimate.n_effective == pytest.approx(3)
+
+
 def test_one_cluster_bounds_nothing():
     share = proportion_interval([True, False, True], [4, 4, 4])
     assert (share.low, share.high) == (0.0, 1.0)

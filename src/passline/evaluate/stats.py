@@ -28,6 +28,8 @@ __all__ = [
 
 EXTREME = 0.1
 """A share this near 0 or 1 is bounded by Wilson's interval in a difference too."""
+EVEN = 1e-12
+"""Of a share's own variance: a spread between clusters below this is none."""
 MOST_CORRELATED = 0.7
 """Few clusters overrate how far two shares move together; more than this is not counted on."""
 MOST_SKEWED = 1.5
@@ -85,8 +87,9 @@ def proportion_interval(
 
     The effective size is p(1-p) over the cluster-robust variance of p, held between Kish's number
     of clusters and n (Korn and Graubard 1998 use it with Clopper and Pearson's interval). If all
-    episodes agree it is Kish's number of clusters. A few clusters may by chance differ no more than
-    independent episodes would; it is then n, whatever they share (docs/evaluation.md, few blocks).
+    clusters have the same share it is Kish's number of them. A few clusters may by chance differ no
+    more than independent episodes would; it is then n, whatever they share (docs/evaluation.md, few
+    blocks).
 
     Args:
         successes: bool [n].
@@ -97,7 +100,9 @@ def proportion_interval(
     values, ids = _checked(successes, clusters, level)
     spread = _spread(values, ids, is_serial)
     n, p = len(values), spread.mean
-    raw = p * (1 - p) / spread.variance if spread.variance > 0 else spread.kish
+    # Blocks that all have the same share leave a variance of rounding errors.
+    is_known = spread.variance > EVEN * p * (1 - p)
+    raw = p * (1 - p) / spread.variance if is_known else spread.kish
     n_effective = float(np.clip(raw, spread.kish, n))
     dof = n - 1 if raw >= n else spread.dof
     quantile = _t_quantile(level, dof)

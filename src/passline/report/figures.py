@@ -46,6 +46,8 @@ __all__ = [
 HALF = (5.2, 3.1)
 """Size of a figure that takes half of the page's width, inches."""
 FULL_WIDTH = 10.6
+ALONE = 8
+"""Groups: a dimension of more has a row of panels for itself."""
 TEXT = 9.0
 SMALL = 8.0
 
@@ -120,8 +122,8 @@ def breakdown_figure(dimensions: Sequence[Dimension], palette: Palette) -> Figur
 
     Groups of too few dates are pale, and their intervals end at the edge.
     """
-    long = [d for d in dimensions if len(d.groups) > 8]
-    short = [d for d in dimensions if 1 < len(d.groups) <= 8]
+    long = [d for d in dimensions if len(d.groups) > ALONE]
+    short = [d for d in dimensions if 1 < len(d.groups) <= ALONE]
     n_rows = len(long) + bool(short)
     figure = Figure(figsize=(FULL_WIDTH, 2.1 * max(n_rows, 1)), layout="constrained")
     grid = figure.add_gridspec(max(n_rows, 1), 1)
@@ -155,7 +157,8 @@ def _groups(axes: Axes, dimension: Dimension, palette: Palette) -> None:
     short = {"weekday": 3, "hour": 2}.get(dimension.key)
     axes.set_xticks(columns, [group.label[:short] for group in dimension.groups])
     if dimension.key == "month":
-        stride = -(-len(columns) // 14)
+        # Beside other panels there is room for half of the labels.
+        stride = -(-len(columns) // 14) if len(columns) > ALONE else 2
         axes.set_xticks(columns[::stride], [g.label for g in dimension.groups][::stride])
     axes.yaxis.set_major_locator(MaxNLocator(5, symmetric=True))
     axes.yaxis.set_major_formatter(FuncFormatter(_usd_short))

@@ -273,8 +273,9 @@ def breakdown(data: ReportData) -> dict[str, Any] | None:
         return None
     chance = by_chance(dimensions)
     sentence = (
-        f"Of {chance.n_groups} groups with at least {MIN_DATES} trade dates, {chance.n_above} lie"
-        f" above zero with their whole interval and {chance.n_below} below it. Without any real"
+        f"{chance.n_groups} {'group has' if chance.n_groups == 1 else 'groups have'} at least"
+        f" {MIN_DATES} trade dates; the whole interval lies above zero in {chance.n_above} of them"
+        f" and below it in {chance.n_below}. Without any real"
         f" difference luck alone would put about {chance.expected:.1f} on either side, so a good"
         " month or hour is no reason to trade only then."
     )
