@@ -96,3 +96,15 @@ def test_on_a_terminal_nothing_is_lost(capsys, monkeypatch, width):
 def test_facts_without_a_value_are_left_out(capsys):
     print_facts([("wrote", "x.parquet"), ("dropped", ""), ("n", "3")])
     assert capsys.readouterr().out == "wrote  x.parquet\nn      3\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train",),
+        ("data", "import", "x.csv", "--out", "y"),
+        ("play", "x.csv", "--commission", "0.0001"),
+    ],
+)
+def test_one_full_stop_stands_before_the_help(refused, words):
+    assert re.search(r"[^.]\. Help: passline [a-z ]+ --help$", refused(*words))

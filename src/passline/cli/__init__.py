@@ -115,7 +115,10 @@ def main(argv: list[str] | None = None) -> None:
 def _one_line(error: click.ClickException) -> str:
     text = " ".join(error.format_message().split())
     context = error.ctx if isinstance(error, click.UsageError) else None
-    return text if context is None else f"{text} Help: {context.command_path} --help"
+    if context is None:
+        return text
+    stop = "" if text.endswith((".", "?", "!")) else "."
+    return f"{text}{stop} Help: {context.command_path} --help"
 
 
 def _say(text: str) -> None:

@@ -138,8 +138,9 @@ def import_file(
     """Import a vendor's file as checked bars.
 
     The format is found from the file. Where neither file nor format fixes the clock of the times,
-    or whether they open or close a bar, the command asks; where it takes a format's usual setting,
-    it says so. Nothing is written unless every bar is sane.
+    or whether they open or close a bar, the file is refused until --tz or --stamp says so; where a
+    format's usual setting is taken, a warning names it. Nothing is written unless every bar is
+    sane.
     """
     report = import_bars(
         file,

@@ -54,6 +54,7 @@ def test_one_bad_bar(tmp_path: Path, made: Made, column: str, value: float, word
     assert words in message
     assert "2024-03-03 19:40 ET, row 102" in message
     assert "drop the day with: passline data import ... --drop-day 2024-03-04" in message
+    assert " in 0 bars" not in message
 
 
 def test_a_dropped_day_is_left_out_and_recorded(

@@ -236,12 +236,12 @@ class Collector:
         if off.any():
             what = f"prices off the {self.contract.symbol} tick of {self.contract.tick_size}"
             self._note(what, kept, off)
-        bad = np.maximum(ticks[0], ticks[3]) > ticks[1]
+        bad = (np.maximum(ticks[0], ticks[3]) > ticks[1]) & ~wild
         if bad.any():
-            self._note("high below open or close", kept, bad & ~wild)
-        bad = np.minimum(ticks[0], ticks[3]) < ticks[2]
+            self._note("high below open or close", kept, bad)
+        bad = (np.minimum(ticks[0], ticks[3]) < ticks[2]) & ~wild
         if bad.any():
-            self._note("low above open or close", kept, bad & ~wild)
+            self._note("low above open or close", kept, bad)
         return ticks
 
     def _check_volume(self, kept: Chunk) -> NDArray[np.int64]:
