@@ -1,11 +1,13 @@
 """The drawing of a coverage: one PNG, one HTML page that needs nothing else."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from passline.errors import BarsError
+from passline.errors import BarsError, RunError
 from passline.market.bars import Bars
 from passline.market.contracts import find_contract
 from passline.market.load import Coverage, check_bars
@@ -48,3 +50,23 @@ def test_picture_and_page(tmp_path: Path, coverage: Coverage) -> None:
     assert '"n_present": 4' in text
     with pytest.raises(BarsError, match="exists already"):
         draw_coverage(coverage, png, html)
+
+
+def test_what_cannot_be_written_is_named_and_leaves_nothing(
+    tmp_path: Path, coverage: Coverage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if target.suffix == ".html":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    png, html = tmp_path / "c.png", tmp_path / "c.html"
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(RunError, match=r"c\.html: could not be written: No space left on device"):
+        draw_coverage(coverage, png, html)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    draw_coverage(coverage, None, html)
+    assert [path.name for path in tmp_path.iterdir()] == ["c.html"]

@@ -1,7 +1,6 @@
 """Commands on bar files: import, check, resample, drop, show."""
 
 import dataclasses
-import tempfile
 import textwrap
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -229,7 +228,9 @@ def check(file: Path, png: Path | None, html: Path | None, as_json: bool) -> Non
             )
     coverage = check_bars(_read(file))
     if png is not None or html is not None:
-        _draw(coverage, png, html)
+        from passline.report.coverage_page import draw_coverage  # noqa: PLC0415 - loads matplotlib
+
+        draw_coverage(coverage, png, html)
     if as_json:
         print_json(coverage.as_dict())
         return
@@ -237,16 +238,6 @@ def check(file: Path, png: Path | None, html: Path | None, as_json: bool) -> Non
     written = [str(path) for path in (png, html) if path is not None]
     if written:
         click.echo(f"\nwrote {' and '.join(written)}")
-
-
-def _draw(coverage: Coverage, png: Path | None, html: Path | None) -> None:
-    from passline.report.coverage_page import draw_coverage  # noqa: PLC0415 - loads matplotlib
-
-    with tempfile.TemporaryDirectory() as folder:
-        unwanted = Path(folder)
-        draw_coverage(
-            coverage, png or unwanted / "coverage.png", html or unwanted / "coverage.html"
-        )
 
 
 def _print_coverage(coverage: Coverage) -> None:

@@ -11,8 +11,9 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from passline.errors import BarsError
+from passline.errors import BarsError, RunError
 from passline.market.load import Coverage
+from passline.runs import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,22 +62,33 @@ img { max-width: 100%; } details { margin: .5rem 0; } .none { color: #57606a; }
 """
 
 
-def draw_coverage(coverage: Coverage, out_png: Path, out_html: Path) -> None:
+def draw_coverage(coverage: Coverage, out_png: Path | None, out_html: Path | None) -> None:
     """Draws a coverage as a PNG and as a self-contained HTML page with the same picture.
 
+    Args:
+        coverage: what is drawn.
+        out_png: the picture to write; None for none.
+        out_html: the page to write; None for none.
+
     Raises:
-        BarsError: one of the files exists already or cannot be written.
+        BarsError: one of the files exists already.
+        RunError: one of them cannot be written; then neither is left.
     """
     for path in (out_png, out_html):
-        if path.exists():
+        if path is not None and path.exists():
             raise BarsError(f"{path.name}: the file exists already and is not overwritten")
     image = _png(coverage)
-    page = _page(coverage, image)
+    written: list[Path] = []
     try:
-        out_png.write_bytes(image)
-        out_html.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise BarsError(f"{error.filename}: cannot be written: {error.strerror}") from error
+        if out_png is not None:
+            replace_file(out_png, image)
+            written.append(out_png)
+        if out_html is not None:
+            replace_file(out_html, _page(coverage, image).encode())
+    except RunError:
+        for path in written:
+            path.unlink()
+        raise
 
 
 def _png(coverage: Coverage) -> bytes:

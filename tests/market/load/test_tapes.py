@@ -103,6 +103,49 @@ def test_nothing_is_overwritten_and_nothing_half_written(tmp_path: Path) -> None
     assert [p.name for p in tmp_path.iterdir()] == ["a.parquet"]
 
 
+FULL = "parquet: File out of specification: underlying IO error: No space left (os error 28)"
+
+
+def test_a_full_disk_is_told_with_file_and_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars = as_bars(made_bars(1))
+    path = tmp_path / "a.parquet"
+    write_bars(bars, path)
+    before = path.read_bytes()
+
+    def refuse(frame: pl.LazyFrame, target: str, **_: object) -> None:
+        Path(target).write_bytes(b"PAR1")
+        raise pl.exceptions.ComputeError(FULL)
+
+    monkeypatch.setattr(pl.LazyFrame, "sink_parquet", refuse)
+    with pytest.raises(
+        BarsError, match=r"a\.parquet: could .* No space left on device.* Free space"
+    ):
+        write_bars(bars, path, overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.parquet"]
+    assert path.read_bytes() == before
+
+
+def test_an_error_of_polars_that_is_not_the_disk_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise pl.exceptions.ComputeError("no such column")
+
+    monkeypatch.setattr(pl.LazyFrame, "sink_parquet", fail)
+    with pytest.raises(pl.exceptions.ComputeError, match="no such column"):
+        write_bars(as_bars(made_bars(1)), tmp_path / "a.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.CSV", "a.csv.gz"])
+def test_parquet_is_not_written_under_another_kinds_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BarsError, match=r"written as Parquet.* such as --out a.*\.parquet"):
+        write_bars(as_bars(made_bars(1)), tmp_path / name, overwrite=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_that_are_not_ours(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     with pytest.raises(BarsError, match="no such file"):

@@ -1,5 +1,6 @@
 """Compressed files that unpack to more than market data does are refused, and nothing is left."""
 
+import errno
 import gzip
 import io
 import tracemalloc
@@ -13,7 +14,7 @@ from made_bars import bars_of
 from made_dbn import bars, metadata, zstd_frame
 from passline.errors import BarsError
 from passline.market.contracts import find_contract
-from passline.market.load import import_bars, read_bars, write_bars
+from passline.market.load import import_bars, peek, read_bars, write_bars
 from passline.market.load import unpack as unpack_module
 from passline.market.load.unpack import _zstd_bound, unpack
 
@@ -48,6 +49,27 @@ def test_bombs_are_refused_with_the_remedy(made, tmp_path: Path, monkeypatch) ->
     with pytest.raises(BarsError, match=r"es\.csv: [\d,]+ bytes that unpack to more than.*unpack"):
         import_bars(path, contract=find_contract("ES"), out=out, tz="UTC", stamp="open")
     assert [file.name for file in tmp_path.iterdir()] == ["es.csv"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("No space left on device (os error 28)"),
+        pl.exceptions.ComputeError("underlying IO error (os error 28)"),
+    ],
+)
+def test_a_full_disk_for_temporary_files_is_no_damage(tmp_path: Path, monkeypatch, error) -> None:
+    path = tmp_path / "es.csv.gz"
+    path.write_bytes(gzipped())
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(peek, "unpack", refuse)
+    with pytest.raises(BarsError, match=r"es\.csv\.gz: could not be .* No space left .*in TMPDIR"):
+        import_bars(path, contract=find_contract("ES"), out=tmp_path / "out.parquet")
+    assert [file.name for file in tmp_path.iterdir()] == ["es.csv.gz"]
 
 
 def lean_zip(n_members: int = 2) -> bytes:

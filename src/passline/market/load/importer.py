@@ -21,7 +21,7 @@ from passline.market.load.chunks import Source
 from passline.market.load.findings import Findings
 from passline.market.load.formats import Format, detect_format, find_format
 from passline.market.load.lengths import bar_text, find_bar_ns, parse_bar
-from passline.market.load.parquet import write_bars
+from passline.market.load.parquet import check_out, write_bars
 from passline.market.load.peek import look, plain_text
 from passline.market.load.rolls import (
     Roll,
@@ -201,15 +201,9 @@ def _check_paths(path: Path, out: Path, overwrite: bool) -> None:
         raise BarsError(f"{path}: no such file")
     if not path.is_file():
         raise BarsError(f"{path}: is a folder. Import one file at a time")
-    if out.exists() and not overwrite:
-        raise BarsError(
-            f"{out.name}: the file exists already and is not overwritten. "
-            "Give another --out, or --overwrite"
-        )
     if out.resolve() == path.resolve():
         raise BarsError(f"{out.name}: --out is the file to read. Give another --out")
-    if not out.parent.is_dir():
-        raise BarsError(f"{out}: the folder {out.parent} was not found. Make it first")
+    check_out(out, overwrite=overwrite)
 
 
 def _sha256(path: Path) -> str:

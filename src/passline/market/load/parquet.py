@@ -21,15 +21,20 @@ from numpy.typing import NDArray
 from passline.errors import BarsError
 from passline.market.bars import Bars
 from passline.market.contract import Contract
-from passline.market.load.damage import TABLE_ERRORS
+from passline.market.load.damage import TABLE_ERRORS, system_words
 from passline.market.load.unpack import require_table_size
 
-__all__ = ["METADATA_KEY", "is_passline_file", "read_bars", "write_bars"]
+__all__ = ["METADATA_KEY", "check_out", "is_passline_file", "read_bars", "write_bars"]
 
 METADATA_KEY = "passline"
 _VERSION = 1
 _PRICES = ("open", "high", "low", "close")
 _COLUMNS = ("ts", *_PRICES, "volume", "contract_month")
+_OTHER_KINDS = {
+    ".csv", ".dbn", ".feather", ".gz", ".json", ".jsonl", ".npz", ".toml", ".txt", ".xlsx", ".zip",
+    ".zst",
+}  # fmt: skip
+"""Endings that say a file is something else than Parquet."""
 
 
 def _prices_to_ticks(prices: NDArray[np.float64], tick_size: Decimal) -> NDArray[np.int32]:
@@ -88,16 +93,18 @@ def _frame(bars: Bars) -> pl.LazyFrame:
     )
 
 
-def write_bars(bars: Bars, path: Path, *, overwrite: bool = False) -> str:
-    """Writes bars with their provenance to one Parquet file, whole or not at all.
-
-    Returns:
-        The bars' fingerprint.
+def check_out(path: Path, *, overwrite: bool) -> None:
+    """Checks that bars may be written to a file.
 
     Raises:
-        BarsError: the file exists and `overwrite` is false, or the folder cannot be written.
+        BarsError: its name is that of another kind of file, it exists and `overwrite` is false, or
+            its folder is missing.
     """
-    path = Path(path)
+    if path.suffix.lower() in _OTHER_KINDS:
+        raise BarsError(
+            f"{path.name}: bars are written as Parquet, and the name ends in {path.suffix}. Give "
+            f"a name such as --out {path.stem}.parquet"
+        )
     if path.exists() and not overwrite:
         raise BarsError(
             f"{path.name}: the file exists already and is not overwritten. "
@@ -105,10 +112,30 @@ def write_bars(bars: Bars, path: Path, *, overwrite: bool = False) -> str:
         )
     if not path.parent.is_dir():
         raise BarsError(f"{path}: the folder {path.parent} was not found. Make it first")
+
+
+def _cannot_write(path: Path, reason: str) -> BarsError:
+    return BarsError(
+        f"{path}: could not be written: {reason}. What stood there before is untouched. Free space "
+        "or make the folder writable, and run the command again"
+    )
+
+
+def write_bars(bars: Bars, path: Path, *, overwrite: bool = False) -> str:
+    """Writes bars with their provenance to one Parquet file, whole or not at all.
+
+    Returns:
+        The bars' fingerprint.
+
+    Raises:
+        BarsError: the file may not be written (see `check_out`), or the disk is full.
+    """
+    path = Path(path)
+    check_out(path, overwrite=overwrite)
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise BarsError(f"{path}: cannot be written: {error.strerror}") from error
+        raise _cannot_write(path, str(error.strerror)) from error
     os.close(handle)
     fingerprint = bars.fingerprint()
     try:
@@ -120,8 +147,11 @@ def write_bars(bars: Bars, path: Path, *, overwrite: bool = False) -> str:
         )
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except OSError as error:
-        raise BarsError(f"{path}: cannot be written: {error}") from error
+    except TABLE_ERRORS as error:
+        reason = system_words(error)
+        if reason is None:
+            raise
+        raise _cannot_write(path, reason) from error
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from passline.errors import BarsError
-from passline.market.load.damage import ARCHIVE_ERRORS, TABLE_ERRORS
+from passline.market.load.damage import ARCHIVE_ERRORS, TABLE_ERRORS, system_words
 from passline.market.load.unpack import require_readable, require_table_size, unpack
 
 __all__ = ["Layout", "Peek", "container", "look", "plain_text", "sniff_layout"]
@@ -119,7 +119,13 @@ def plain_text(path: Path) -> Iterator[tuple[Path, str]]:
         target = Path(folder) / "plain"
         try:
             unpack(path, kind, target)
-        except (*ARCHIVE_ERRORS, *TABLE_ERRORS):
+        except (*ARCHIVE_ERRORS, *TABLE_ERRORS) as error:
+            reason = system_words(error)
+            if reason is not None:
+                raise BarsError(
+                    f"{path.name}: could not be unpacked into {Path(folder).parent}: {reason}. "
+                    "Free space there, or name another folder for temporary files in TMPDIR"
+                ) from error
             raise BarsError(f"{path.name}: the {kind} file is damaged. Fetch it again") from None
         inside = container(target, path.name)
         if inside == "zip":
