@@ -176,10 +176,69 @@ def test_other_instruments_and_spreads(
     assert bars.expiries == ("ESH4",)
 
 
+def test_rolls_of_a_file_without_months_are_refused(
+    tmp_path: Path, made: Made, imported: Import
+) -> None:
+    path = generic(tmp_path / "a.csv", made)
+    assert "--roll volume and --adjust would do nothing" in refusal(
+        path, roll="volume", adjust=True
+    )
+    assert "--column symbol=NAME" in refusal(path, adjust=True)
+    named = with_symbols(tmp_path / "b.csv", made, ["ESH4"] * len(made))
+    bars = imported(named, tz="UTC", stamp="open", roll="calendar", adjust=True)
+    assert bars.provenance["warnings"] == [
+        "--roll calendar had nothing to choose: every bar is of ESH4",
+        "--adjust moved no price: the bars do not change their contract month",
+    ]
+
+
 def test_instruments_known_only_by_number(tmp_path: Path, made: Made, imported: Import) -> None:
     path = with_symbols(tmp_path / "a.csv", made, ["118"] * 1380 + ["4358"] * 1380)
     assert "told apart only by number: 118, 4358" in refusal(path)
     assert len(imported(path, tz="UTC", stamp="open", symbols=["118"])) == 1380
+
+
+@pytest.mark.parametrize("price", ["open", "high", "low", "close"])
+def test_a_missing_price_column_is_named(tmp_path: Path, made: Made, price: str) -> None:
+    path = generic(tmp_path / "a.csv", made)
+    path.write_text(path.read_text().replace(price, "other", 1))
+    message = refusal(path)
+    assert f"no column for {price} among timestamp, " in message
+    assert f"--column {price}=NAME" in message
+    assert "one price" not in message
+
+
+def test_closes_alone_still_need_a_bar_length(tmp_path: Path, made: Made, imported: Import) -> None:
+    path = generic(tmp_path / "a.csv", made)
+    path.write_text(path.read_text().replace("open,high,low", "bid,ask,other", 1))
+    assert "rows have one price each" in refusal(path)
+    path.write_text(path.read_text().replace("bid,ask,other", "bid,high,low", 1))
+    bars = imported(path, tz="UTC", bar="5m", columns={"price": "close"})
+    assert len(bars) == len(made) / 5
+
+
+@pytest.mark.parametrize(("name", "remedy"), [("close", "Remove or rename"), ("Close", "--column")])
+def test_a_column_that_stands_twice_is_refused(
+    tmp_path: Path, made: Made, imported: Import, name: str, remedy: str
+) -> None:
+    times = stamps(made.ts, "%Y-%m-%d %H:%M:%S")
+    header = f"timestamp,open,high,low,close,volume,{name}"
+    path = write_rows(tmp_path / "a.csv", made, times, header=header, more=",4000")
+    message = refusal(path)
+    assert "2 columns are named close" in message
+    assert remedy in message
+    if name != "close":
+        bars = imported(path, tz="UTC", stamp="open", columns={"close": "close"})
+        assert bars.close[0] == 4 * made.close[0]
+
+
+def test_columns_that_play_no_role_may_stand_twice(
+    tmp_path: Path, made: Made, imported: Import
+) -> None:
+    times = stamps(made.ts, "%Y-%m-%d %H:%M:%S")
+    header = "timestamp,open,high,low,close,volume,Plot,Plot"
+    path = write_rows(tmp_path / "a.csv", made, times, header=header, more=",1,2")
+    assert len(imported(path, tz="UTC", stamp="open")) == len(made)
 
 
 def test_a_roll_adjustment_gone_wrong(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     ),
     "action": ("action",),
 }  # fmt: skip
+_BAR = ("open", "high", "low", "close")
 _UTC_NAMES = {"tsevent", "datetimeutc", "timestamputc", "timeutc", "gmttime"}
 _EASTERN_NAMES = {"datetimeet", "timestampet", "timeet"}
 
@@ -58,12 +59,20 @@ class Roles:
     @property
     def is_bars(self) -> bool:
         """Whether open, high, low and close are all there."""
-        return all(role in self.positions for role in ("open", "high", "low", "close"))
+        return all(role in self.positions for role in _BAR)
 
     @property
     def is_points(self) -> bool:
         """Whether there is one price a row: trades, or closes alone."""
-        return not self.is_bars and ("price" in self.positions or "close" in self.positions)
+        if self.is_bars or self.lacking:
+            return False
+        return "price" in self.positions or "close" in self.positions
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Prices that bars of which two or three are there lack; none where rows have a price."""
+        absent = tuple(role for role in _BAR if role not in self.positions)
+        return absent if len(absent) in {1, 2} and "price" not in self.positions else ()
 
 
 def _given(columns: Mapping[str, str], names: Sequence[str]) -> dict[str, int]:

@@ -155,7 +155,7 @@ def _passline(peek: Peek) -> str | None:
 def _roles_fit(roles: Roles) -> str | None:
     if "time" not in roles:
         return "no column for the time"
-    if not (roles.is_bars or roles.is_points):
+    if not (roles.is_bars or roles.is_points or roles.lacking):
         return "no columns open, high, low, close and no column price"
     return None
 

@@ -250,6 +250,7 @@ def _read(request: _Request, hashing: "Future[str]") -> tuple[Bars, dict[str, An
         tape, bar_ns = _collect(collector, source, request, name, warnings)
     if stamp == "close":
         tape.ts = tape.ts - bar_ns
+    _check_rolling(tape, request, name, warnings)
     front, rolls, rule = _front(tape, request, name)
     del tape
     check_tape(front, rolls, request.contract, bar_ns, name, stamp, warnings)
@@ -258,6 +259,8 @@ def _read(request: _Request, hashing: "Future[str]") -> tuple[Bars, dict[str, An
     is_adjusted = request.is_adjusted and bool(rolls)
     if is_adjusted:
         front = back_adjust(front, rolls)
+    elif request.is_adjusted:
+        warnings.append("--adjust moved no price: the bars do not change their contract month")
     facts = {
         "source": name,
         "format": known.name,
@@ -335,6 +338,19 @@ def _collect(
     times = tape.ts if len(tape.months) == 1 else tape.ts[tape.code == busiest]
     bar_ns = find_bar_ns(times, name, request.bar_ns or source.bar_ns)
     return tape, bar_ns
+
+
+def _check_rolling(tape: Tape, request: _Request, name: str, warnings: list[str]) -> None:
+    """Refuses --roll and --adjust of a file without contract months; warns of --roll with one."""
+    rule = "" if request.roll == "none" else f"--roll {request.roll}"
+    asked = [option for option in (rule, "--adjust" * request.is_adjusted) if option]
+    if asked and not any(tape.months):
+        raise BarsError(
+            f"{name}: {' and '.join(asked)} would do nothing: the file names no contract months. "
+            "Name the column that does with --column symbol=NAME, or leave the option out"
+        )
+    if rule and len(tape.months) == 1:
+        warnings.append(f"{rule} had nothing to choose: every bar is of {tape.months[0]}")
 
 
 def _front(tape: Tape, request: _Request, name: str) -> tuple[Tape, tuple[Roll, ...], str]:

@@ -10,7 +10,7 @@ import polars as pl
 
 from passline.errors import BarsError
 from passline.market.load.chunks import Chunk, Source
-from passline.market.load.columns import Roles, assign_roles
+from passline.market.load.columns import Roles, assign_roles, normal_name
 from passline.market.load.damage import TABLE_ERRORS
 from passline.market.load.formats import Format
 from passline.market.load.peek import Peek
@@ -22,15 +22,41 @@ _BATCH = 200_000
 PRICES = ("open", "high", "low", "close")
 
 
-def require_roles(roles: Roles, name: str, names: tuple[str, ...]) -> None:
-    """Raises BarsError unless there are a time and prices."""
+def require_roles(
+    roles: Roles, name: str, names: tuple[str, ...], columns: Mapping[str, str] | None
+) -> None:
+    """Raises BarsError unless there are a time and prices, each in one column."""
+    _require_single(roles, name, names, columns or {})
     if "time" in roles and (roles.is_bars or roles.is_points):
         return
+    if "time" in roles and roles.lacking:
+        lacking = " and ".join(roles.lacking)
+        raise BarsError(
+            f"{name}: no column for {lacking} among {', '.join(names)}; a bar has open, high, low "
+            f"and close. Export it too, or name it with --column {roles.lacking[0]}=NAME"
+        )
     missing = "time" if "time" not in roles else "open, high, low, close (or price)"
     raise BarsError(
         f"{name}: no column for {missing} among {', '.join(names)}. "
         "Name it with --column ROLE=NAME, such as --column close=Last"
     )
+
+
+def _require_single(
+    roles: Roles, name: str, names: tuple[str, ...], columns: Mapping[str, str]
+) -> None:
+    """Raises BarsError where two columns have the name of one role; --column may choose one."""
+    for role, position in roles.positions.items():
+        own = names[position]
+        alike = [other for other in names if normal_name(other) == normal_name(own)]
+        if len(alike) == 1 or (role in columns and names.count(own) == 1):
+            continue
+        is_same = len(set(alike)) == 1
+        remedy = "Remove or rename all but one" if is_same else f"Name one with --column {role}="
+        raise BarsError(
+            f"{name}: {len(alike)} columns are named {', '.join(dict.fromkeys(alike))}, and one "
+            f"{role} is read. {remedy}" + ("" if is_same else alike[0])
+        )
 
 
 def time_spec(name: str, cells: list[str], known: Format) -> TimeSpec:
@@ -56,7 +82,7 @@ def open_frame(
 ) -> Source:
     """Opens a lazy table whose columns have types."""
     roles = assign_roles(names, columns)
-    require_roles(roles, peek.name, names)
+    require_roles(roles, peek.name, names, columns)
     schema = frame.collect_schema()
     time_name = names[roles["time"]]
     dtype = schema[time_name]

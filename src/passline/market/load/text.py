@@ -72,7 +72,7 @@ def open_text(peek: Peek, known: Format, columns: Mapping[str, str] | None) -> S
         raise BarsError(f"{peek.name}: not rows and columns, so not {known.title}")
     names = _text_names(layout, known)
     roles = assign_roles(names, columns)
-    require_roles(roles, peek.name, names)
+    require_roles(roles, peek.name, names, columns)
     samples = [row[roles["time"]] for row in layout.rows]
     if "clock" in roles:
         samples = [f"{row[roles['time']]} {row[roles['clock']]}" for row in layout.rows]
