@@ -245,7 +245,9 @@ def _print_coverage(coverage: Coverage) -> None:
     special = f"{n_early} early closes, {n_closed} holidays, {len(coverage.dst_days)} clock changes"
     held = f"{coverage.n_present:,} of {coverage.n_sessions:,} have bars"
     volume = f"{coverage.n_zero_volume:,} bars with volume 0" if coverage.has_volume else "none"
-    jumps = ", the largest below" if coverage.jumps else ""
+    jumps, wicks = (
+        ", the largest below" if found else "" for found in (coverage.jumps, coverage.wicks)
+    )
     uncovered = " to ".join(coverage.uncovered)
     print_facts(
         [
@@ -259,6 +261,7 @@ def _print_coverage(coverage: Coverage) -> None:
             ("outside", f"{coverage.n_outside:,} bars outside of every session"),
             ("volume", volume),
             ("jumps", f"{coverage.n_jumps:,} suspicious{jumps}"),
+            ("wicks", f"{coverage.n_wicks:,} suspicious{wicks}"),
             ("rolls", f"{len(coverage.rolls)}"),
             ("dropped", _shortened(coverage.dropped_days)),
             ("not covered", f"{uncovered}: holidays unknown, weekdays assumed" * bool(uncovered)),
@@ -284,6 +287,11 @@ def _print_coverage(coverage: Coverage) -> None:
         ],
     )
     _print_list(
+        "Suspicious wicks, the largest first",
+        ("at", "beyond", "of the price", "in bar ranges"),
+        [(w.at, f"{w.move:+g}", f"{w.share:.1%}", f"{w.ranges:g}") for w in coverage.wicks],
+    )
+    _print_list(
         "Half an hour or more with volume 0, the longest first",
         ("from", "bars"),
         [(run.first, f"{run.n_bars:,}") for run in coverage.zero_volume_runs],
@@ -299,8 +307,8 @@ def _print_list(title: str, columns: Sequence[str], rows: Sequence[tuple[str, ..
     if not rows:
         return
     click.echo(f"\n{title}\n")
-    numbers = {"fit", "held", "longest gap", "bars", "move", "in bar ranges"}
-    numbers = {"fit", "held", "longest gap", "bars", "move", "in bar ranges"}
+    numbers = {"fit", "held", "longest gap", "bars", "move", "beyond", "of the price"}
+    numbers |= {"in bar ranges"}
     right = [name for name in columns if name in numbers]
     print_table(columns, rows[:SHOWN], right=right)
     _say_rest(len(rows))

@@ -159,6 +159,7 @@ def _page(coverage: Coverage, image: bytes) -> str:
             f"{coverage.n_zero_volume:,}" if coverage.has_volume else "no volume",
         ),
         ("suspicious jumps", f"{coverage.n_jumps:,}"),
+        ("suspicious wicks", f"{coverage.n_wicks:,}"),
     ]
     lists = [
         ("Trade dates without bars", coverage.absent_days),
@@ -177,6 +178,14 @@ def _page(coverage: Coverage, image: bytes) -> str:
                 f"{jump.at}: {jump.move:+g} ({jump.ranges:g} bar ranges"
                 + (", roll)" if jump.is_roll else ", reopening)" if jump.is_reopen else ")")
                 for jump in coverage.jumps
+            ],
+        ),
+        (
+            "Suspicious wicks",
+            [
+                f"{wick.at}: {wick.move:+g} ({wick.share:.1%} of the price, "
+                f"{wick.ranges:g} bar ranges)"
+                for wick in coverage.wicks
             ],
         ),
         ("Rolls", coverage.rolls),

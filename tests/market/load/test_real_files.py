@@ -185,6 +185,24 @@ def test_known_prices_of_es(shared: Path, imported: Import) -> None:
     assert all(int(at[:4]) <= 2018 for at in coverage.outside)
 
 
+@pytest.mark.parametrize(
+    ("file", "symbol", "n_wicks"),
+    [
+        ("cl_5m_2024_2025", "CL", 1),
+        ("es_1m_2013_2020_lean_days", "ES", 5),
+        ("es_5m_2015_2022", "ES", 2),
+        ("mes_1m_2025", "MES", 0),
+        ("rty_5m_2024_2025", "RTY", 2),
+        ("ym_5m_2024_2025", "YM", 1),
+    ],
+)
+def test_wicks_of_real_crashes_and_news_are_listed_and_not_refused(
+    shared: Path, imported: Import, file: str, symbol: str, n_wicks: int
+) -> None:
+    bars = imported(shared / "series" / f"{file}.parquet", symbol=symbol, stamp="open")
+    assert check_bars(bars).n_wicks == n_wicks
+
+
 def test_stray_weekend_prints_name_their_days(shared: Path, imported: Import) -> None:
     path = shared / "series" / "nq_1m_2025_spring.parquet"
     with pytest.raises(BarsError, match="32 of 74,306 bars lie in the daily break") as caught:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from passline.market.bars import Bars
 from passline.market.calendar import Calendar, Sessions, load_calendar
 from passline.market.clock import EPOCH, MINUTE_NS, eastern_offset_ns, trade_date
+from passline.market.load.wicks import find_wicks
 from passline.market.load.zones import day_text, eastern_text
 
-__all__ = ["Coverage", "Jump", "Run", "SessionCoverage", "check_bars"]
+__all__ = ["Coverage", "Jump", "Run", "SessionCoverage", "Wick", "check_bars"]
 
 _QUIET_NS = 30 * MINUTE_NS
 """Volume 0 for at least this long is listed."""
@@ -63,7 +64,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Jump:
-    """A suspicious move from one bar's close to the next bar's open, or inside one bar.
+    """A suspicious move from one bar's close to the next bar's open.
 
     Attributes:
         at: open of the bar, Eastern clock.
@@ -80,6 +81,26 @@ class Jump:
     ranges: float
     is_roll: bool
     is_reopen: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wick:
+    """A high or low far from every price around it, whether of a bad print or of a real one.
+
+    Attributes:
+        at: open of the bar, Eastern clock.
+        move_ticks: how far it lies beyond the open and close of its bar and of those beside it,
+            ticks; a low's is negative.
+        move: the same in price units.
+        share: the same as a share of the price.
+        ranges: the same in median ranges of the bars around.
+    """
+
+    at: str
+    move_ticks: int
+    move: float
+    share: float
+    ranges: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +132,8 @@ class Coverage:
         has_volume: whether the tape has volumes.
         jumps: suspicious moves.
         n_jumps: how many there are; `jumps` lists the largest.
+        wicks: highs and lows far from every price around them.
+        n_wicks: how many there are; `wicks` lists the largest.
         rolls: first bars of each new month, Eastern clock, with the months.
         uncovered: trade dates that the holiday table does not reach, first and last, or empty.
         dropped_days: days left out at the import.
@@ -139,6 +162,8 @@ class Coverage:
     has_volume: bool
     jumps: tuple[Jump, ...]
     n_jumps: int
+    wicks: tuple[Wick, ...]
+    n_wicks: int
     rolls: tuple[str, ...]
     uncovered: tuple[str, ...]
     dropped_days: tuple[str, ...]
@@ -165,6 +190,7 @@ def check_bars(bars: Bars) -> Coverage:
     has_volume = bool((bars.volume >= 0).any())
     is_zero = bars.volume == 0
     jumps = _jumps(bars, place)
+    wicks = _wicks(bars)
     return Coverage(
         contract=bars.contract.symbol,
         calendar=bars.contract.calendar,
@@ -191,6 +217,8 @@ def check_bars(bars: Bars) -> Coverage:
         has_volume=has_volume,
         jumps=tuple(sorted(jumps, key=lambda j: -j.ranges)[:_LISTED]),
         n_jumps=len(jumps),
+        wicks=tuple(sorted(wicks, key=lambda w: -w.ranges)[:_LISTED]),
+        n_wicks=len(wicks),
         rolls=_rolls(bars),
         uncovered=_uncovered(sessions),
         dropped_days=tuple(bars.provenance.get("dropped_days", ())),
@@ -283,6 +311,22 @@ def _jumps(bars: Bars, place: NDArray[np.int32]) -> list[Jump]:
             is_reopen=bool(is_reopen[i]),
         )
         for i in np.flatnonzero(odd).tolist()
+    ]
+
+
+def _wicks(bars: Bars) -> list[Wick]:
+    found = find_wicks(bars.open, bars.high, bars.low, bars.close)
+    tick = float(Fraction(bars.contract.tick_size))
+    columns = (found.index, found.move_ticks, found.share, found.ranges)
+    return [
+        Wick(
+            at=eastern_text(int(bars.ts[i])),
+            move_ticks=move,
+            move=move * tick,
+            share=round(share, 5),
+            ranges=round(ranges, 1),
+        )
+        for i, move, share, ranges in zip(*(column.tolist() for column in columns), strict=True)
     ]
 
 

@@ -1,8 +1,8 @@
 """What a whole tape must not show.
 
-Disorder, jumps by a factor, bars while the exchange is closed, copied stretches, filler instead of
-trades, and roll adjustments that cannot be right. Nothing is repaired; each refusal names places
-and a remedy.
+Disorder, jumps by a factor, wicks far from every price around them, bars while the exchange is
+closed, copied stretches, filler instead of trades, and roll adjustments that cannot be right.
+Nothing is repaired; each refusal names places and a remedy.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from passline.market.contract import Contract
 from passline.market.load.chunks import Source
 from passline.market.load.rolls import Roll
 from passline.market.load.tape import Tape
+from passline.market.load.wicks import ABSURD_RANGES, ABSURD_SHARE, find_wicks
 from passline.market.load.zones import day_text, eastern_text, local_to_utc
 
 __all__ = ["check_rows_order", "check_tape", "stamp_hint"]
@@ -94,6 +95,7 @@ def check_tape(
     tick = Fraction(contract.tick_size)
     _check_volume(tape, name, warnings)
     _check_jumps(tape, rolls, tick, name, warnings)
+    _check_wicks(tape, tick, name, warnings)
     _check_copies(tape, tick, name)
     _check_roll_gaps(tape, rolls, tick, contract, name, warnings)
     if contract.exchange in _GLOBEX:
@@ -153,6 +155,32 @@ def _check_jumps(
         warnings.append(
             f"{len(index):,} jumps of more than {_JUMP:.0%} from one bar to the next; first at "
             f"{_list(places, len(index))}"
+        )
+
+
+def _check_wicks(tape: Tape, tick: Fraction, name: str, warnings: list[str]) -> None:
+    """Refuses highs and lows that nothing around confirms; warns of those that may be real."""
+    wicks = find_wicks(*tape.ticks)
+    bad = wicks.index[wicks.is_absurd]
+    if len(bad):
+        days = np.unique(trade_date(tape.ts[bad]))
+        drops = " ".join(f"--drop-day {day_text(int(day))}" for day in days[:20])
+        places = [_bar(tape, int(i), tick) for i in bad[:5]]
+        raise BarsError(
+            f"{name}: the high or low lies more than {ABSURD_SHARE:.0%} of the price and "
+            f"{ABSURD_RANGES:g} times the ranges of the bars beside it away from every price "
+            f"around it in {len(bad):,} of {len(tape):,} bars; first at "
+            f"{_list(places, len(bad))}. No market does that between quiet bars: a bad print, or a "
+            "wrong digit. Bars are never repaired; take "
+            f"another source, or drop the {'days' if len(days) > 1 else 'day'} with {drops}"
+            + (f" and {len(days) - 20} more" if len(days) > 20 else "")
+        )
+    if len(wicks.index):
+        places = [_bar(tape, int(i), tick) for i in wicks.index[:3]]
+        warnings.append(
+            f"the high or low stands out from every price around it in {len(wicks.index):,} of "
+            f"{len(tape):,} bars (data check lists them); first at "
+            f"{_list(places, len(wicks.index))}"
         )
 
 
