@@ -8,14 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from made_bars import bars_of
+from made_bars import bars_of, take
 from passline.envs.lanes import Lanes
 from passline.envs.making import PARTS, Task, find_phase, make_task
 from passline.errors import ConfigError, SimulationError
 from passline.evaluate.slices import SliceConfig, split
 from passline.evaluate.windows import final_start, hide_final
 from passline.market.bars import Bars
-from passline.market.clock import EPOCH
+from passline.market.clock import EPOCH, trade_date
 from passline.market.load import write_bars
 from passline.rulebook import load_rulebook
 from passline.task.actions import N_ACTIONS
@@ -115,6 +115,26 @@ def test_what_cannot_be_played_is_refused(quiet) -> None:
         make_task(quiet, BOOK, "enter")
     with pytest.raises(ConfigError, match=r"ES: fewer than 3 bars .* from 2025-01-01 to before"):
         make_task(quiet, BOOK, part="whole", first_date=date(2025, 1, 1))
+
+
+FEW = "ES: the bars hold 3 trading days, .* only after 5 whole ones.* 6 trading days .* 45 beside"
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_bars_without_known_features_are_refused_in_every_part(part) -> None:
+    days = [(f"2024-01-{d - 1:02d} 18:00", f"2024-01-{d:02d} 17:00") for d in (9, 10, 11)]
+    with pytest.raises(ConfigError, match=FEW) as caught:
+        make_task(bars_of(*days), BOOK, part=part)
+    assert "whole" not in str(caught.value).replace("whole ones", "")
+
+
+def test_six_days_are_played_whole_and_not_cut(quiet) -> None:
+    days = np.unique(trade_date(quiet.ts))
+    six = take(quiet, trade_date(quiet.ts) <= days[5])
+    lanes = Lanes(make_task(six, BOOK, part="whole"), 2)
+    lanes.reset(np.random.default_rng(0))
+    with pytest.raises(ConfigError, match=r'at least 40 .* play all bars: part="whole"'):
+        make_task(six, BOOK)
 
 
 def test_lanes_refuse_actions_and_starts_that_do_not_exist(quiet) -> None:

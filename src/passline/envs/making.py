@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from passline.errors import ConfigError
-from passline.evaluate.slices import Slice, SliceConfig, split
+from passline.evaluate.slices import Slice, SliceConfig, require_features, split
 from passline.evaluate.windows import final_start, hide_final
 from passline.market.bars import Bars
 from passline.market.clock import EPOCH
@@ -118,6 +118,7 @@ def find_phase(name: str) -> Phase:
 
 def _ranges(prepared: Prepared, part: str, config: SliceConfig) -> list[tuple[int, int]]:
     """Returns the half-open bar ranges of a part, in the order of the tape."""
+    require_features(prepared)
     if part == "whole":
         return list(zip(prepared.first_bar, prepared.offsets[1:], strict=True))
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from passline.errors import ConfigError
-from passline.evaluate.slices import Slice, SliceConfig, Split, by_month
+from passline.evaluate.slices import Slice, SliceConfig, Split, by_month, require_features
 from passline.task.prepare import Prepared
 
 __all__ = ["SCHEMES", "Fold", "FoldConfig", "cut_folds"]
@@ -82,8 +82,9 @@ def cut_folds(prepared: Prepared, slices: SliceConfig, config: FoldConfig) -> tu
         config: number and scheme of the folds.
 
     Raises:
-        ConfigError: the bars are too short for as many folds.
+        ConfigError: the bars are too short for as many folds, or have none with known features.
     """
+    require_features(prepared)
     days = prepared.compiled.tape.day
     edges = list(zip(prepared.first_bar, prepared.offsets[1:], strict=True))
     begin = max(int(days[first]) for first, _ in edges)

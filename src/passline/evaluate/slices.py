@@ -21,8 +21,9 @@ from passline.evaluate.windows import (
     TEST_PART,
     SliceConfig,
 )
-from passline.market.clock import EPOCH
+from passline.market.clock import EPOCH, trade_date
 from passline.sim.layout import BarFlag
+from passline.task.features import WARMUP_SESSIONS
 from passline.task.prepare import Prepared
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "day_starts",
     "evaluation_starts",
     "final_slices",
+    "require_features",
     "shorten",
     "split",
     "train_slices",
@@ -111,9 +113,11 @@ def split(prepared: Prepared, config: SliceConfig) -> Split:
     (see `windows.hide_final`).
 
     Raises:
-        ConfigError: a market is too short for its gate and test days, a named slice holds no bars,
-            or the market left out is not there or has no test slice.
+        ConfigError: a market is too short for its gate and test days or has no bar with known
+            features, a named slice holds no bars, or the market left out is not there or has no
+            test slice.
     """
+    require_features(prepared)
     cut = _split_named(prepared, config) if config.named else _split_by_days(prepared, config)
     return _leave_out(prepared, cut, config.leave_out) if config.leave_out else cut
 
@@ -183,6 +187,24 @@ def _on_left_out(
         return slices
     others = _markets_but(prepared, config.leave_out)
     return tuple(part for part in slices if part.market not in others)
+
+
+def require_features(prepared: Prepared) -> None:
+    """Refuses markets that end before their first bar with known features.
+
+    Raises:
+        ConfigError: one does; it says how many trading days it has and how many are needed.
+    """
+    for market, first in enumerate(prepared.first_bar):
+        if first < prepared.offsets[market + 1]:
+            continue
+        bars = prepared.bars[market]
+        raise ConfigError(
+            f"{bars.contract.symbol}: the bars hold {len(np.unique(trade_date(bars.ts)))} trading "
+            f"days, and features are known only after {WARMUP_SESSIONS} whole ones. Give more "
+            f"bars: {WARMUP_SESSIONS + 1} trading days at least to be played, and "
+            f"{WARMUP_SESSIONS + LEAST_TRAIN_DAYS} beside those held out to be trained on."
+        )
 
 
 def _days_by_market(prepared: Prepared) -> list[tuple[int, NDArray[np.int32]]]:

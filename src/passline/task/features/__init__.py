@@ -24,7 +24,14 @@ from passline.task.features.groups import DAYS_20_MINUTES, GROUPS
 from passline.task.features.rows import WEEK_MINUTES, Rows
 from passline.task.features.usual import usual_of
 
-__all__ = ["CLIP", "FEATURE_NAMES", "Features", "blank_table", "compute_features"]
+__all__ = [
+    "CLIP",
+    "FEATURE_NAMES",
+    "WARMUP_SESSIONS",
+    "Features",
+    "blank_table",
+    "compute_features",
+]
 
 CLIP = 5.0
 """Features lie in [-CLIP, CLIP]."""
@@ -81,6 +88,7 @@ ALIGNMENT = 64
 ATR_MINUTES = 30
 ATR_MIN_BARS = 14
 WARMUP_SESSIONS = 5
+"""Sessions, and as many whole days of session time, before the first bar with known features."""
 
 
 @dataclass(frozen=True, kw_only=True)
