@@ -91,6 +91,17 @@ def test_other_files_are_refused(tmp_path, content):
         read_events([path])
 
 
+@pytest.mark.parametrize("name", ["ok.csv", "es.parquet", "empty.txt"])
+def test_sound_files_that_are_no_log_are_not_called_damaged(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes({"ok.csv": b"time,close\n1,2\n", "es.parquet": b"PAR1" * 40}.get(name, b""))
+    with pytest.raises(
+        RunError, match=r"is no training log\. diagnose reads .* data check"
+    ) as told:
+        read_logs(path)
+    assert "restore" not in str(told.value)
+
+
 def test_a_resumed_run_hides_what_it_writes_again(tmp_path):
     first = write_events(tmp_path / "a", {"time/fps": np.arange(10.0)}, 1000)
     with SummaryWriter(str(tmp_path / "b"), purge_step=601) as writer:

@@ -24,6 +24,9 @@ __all__ = ["EventLog", "read_events"]
 MAX_RECORD_BYTES = 256 * 2**20
 """Longest record that is believed; scalars take about a hundred bytes, images may take millions."""
 
+_NAME = "tfevents"
+"""In the name of every event file that TensorBoard finds."""
+
 _TENSOR_FORMATS = {(1, 4): "<f", (2, 8): "<d"}
 """How the bytes of a tensor of one number are read, by its type (float, double) and size."""
 
@@ -99,6 +102,12 @@ def _read_file(path: Path, points: _Points) -> None:
                     points.add(event)
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}).") from error
+    if not n_good and _NAME not in path.name:
+        raise RunError(
+            f"{path}: is no training log. diagnose reads a passline run, an event file of "
+            "TensorBoard, an evaluations.npz, or a directory of these. Name one of them; bars are "
+            "looked at with passline data check."
+        )
     if not n_good and path.stat().st_size:
         raise RunError(
             f"{path}: no TensorBoard record in {path.stat().st_size:,} bytes. Event files begin "
