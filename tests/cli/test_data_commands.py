@@ -97,6 +97,12 @@ def test_import_reads_columns_by_the_names_it_is_told(passline, refused, csv, tm
     assert read_bars(out).close[0] == 76_008
 
 
+def test_the_help_says_that_a_clock_which_nothing_fixes_is_refused(passline):
+    told = " ".join(passline("data", "import", "--help").out.split())
+    assert "the file is refused until --tz or --stamp says so" in told
+    assert "asks" not in told
+
+
 def test_import_asks_for_the_clock_and_writes_nothing(refused, csv, tmp_path):
     out = tmp_path / "nq.parquet"
     arguments = ("data", "import", csv, "--contract", "NQ", "--out", out)
