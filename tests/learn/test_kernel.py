@@ -287,28 +287,33 @@ def test_a_system_that_refuses_tiles_still_gets_a_kernel(tmp_path: Path) -> None
     assert {path.name.split("-")[1] for path in tmp_path.glob("*.so")} == {"amx", "avx512"}
 
 
-BY_PAIRS = """
+OTHERWISE = """
 import sys
 import pytest
 from passline.learn.kernel import library
-library._known = lambda: ["avx512"]
-assert library.instructions() == "avx512"
+if sys.argv[1] == "amx":
+    library._OPTIONS += ("-include", "emulated_tiles.h", "-D__AMX_BF16__")
+    library._NEEDED["amx"] = library._SHARED
+library._known = lambda: [sys.argv[1]]
+assert library.instructions() == sys.argv[1]
 files = ["test_kernel.py", "test_kernel_gradient.py"]
-chosen = ["gradient", "number", "neighbors", "threads", "strays"]
+chosen = ["gradient", "number", "neighbors", "threads_at", "strays"]
 sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-k", " or ".join(chosen), *files]))
 """
 
 
-@pytest.mark.skipif(kernel.instructions() != "amx", reason="these tests ran without tiles anyway")
-def test_all_of_it_holds_without_tiles_too() -> None:
+@needs_kernel
+def test_all_of_it_holds_by_the_other_instructions_too() -> None:
+    """Without tiles where there are some, and by tiles in software where there are none."""
+    other = "avx512" if kernel.instructions() == "amx" else "amx"
     run = subprocess.run(
-        [sys.executable, "-c", BY_PAIRS],
+        [sys.executable, "-c", OTHERWISE, other],
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert run.returncode == 0, run.stdout
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 @needs_kernel
