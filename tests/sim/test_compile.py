@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from made_bars import INDEX, bars_of, clock_of, garbage_after, without
+from made_bars import INDEX, bars_of, clock_of, garbage_after, take, without
 from passline.errors import SimulationError
 from passline.market.bars import Bars
 from passline.market.calendar import calendar_names, load_calendar
@@ -129,6 +129,22 @@ def test_minutes_to_flat_are_those_of_the_clock() -> None:
     assert left["01-08 16:08"] == 1
     assert left["01-08 16:09"] == 0
     assert left["01-08 16:30"] == 0
+
+
+@pytest.mark.parametrize("seconds", [1, 5, 30, 60, 300, 900])
+def test_a_position_must_be_closed_from_the_last_entry_on_to_the_second(seconds: int) -> None:
+    """One bar is both, by design; a part of a minute makes no more of them."""
+    hour = bars_of(("2024-01-08 16:00", "2024-01-08 17:00"))
+    ts = np.arange(hour.ts[0], hour.ts[0] + 60 * MINUTE_NS, seconds * 10**9)
+    bars = replace(take(hour, np.zeros(len(ts), np.int64)), ts=ts, bar_ns=seconds * 10**9)
+    compiled = compile_tape(bars, book(AT_1659))
+    no_entry = book(AT_1659).clock.no_entry_minutes
+    left_s = 59 * 60 - (ts - ts[0]) // 10**9 - seconds
+    held = where(compiled, BarFlag.TRADABLE)
+    expected = left_s <= max(no_entry * 60 + seconds, 2 * seconds - 60)
+    np.testing.assert_array_equal(where(compiled, BarFlag.CLOSING)[held], expected[held])
+    both = where(compiled, BarFlag.CLOSING) & where(compiled, BarFlag.CAN_ENTER)
+    assert np.count_nonzero(both) <= 1
 
 
 def test_early_closes_are_flat_one_minute_before_and_holiday_halves_merge() -> None:

@@ -11,9 +11,18 @@ import pytest
 from passline.errors import ConfigError
 from passline.evaluate.slices import Split
 from passline.sim.jit import sim_jit
-from passline.sim.layout import NO_PRICE, BarFlag, Outcome
+from passline.sim.layout import NEVER, NO_PRICE, BarFlag, Outcome, TrailKind
+from passline.sim.rules import pick_tier
 from passline.task.env import reset
-from passline.task.episodes import POOLS, Component, build_mix, start_pools
+from passline.task.episodes import (
+    N_LEVELS,
+    POOLS,
+    Component,
+    build_mix,
+    draw_rank,
+    is_short_day,
+    start_pools,
+)
 from passline.task.prepare import Prepared
 
 N = 2_048
@@ -159,11 +168,59 @@ def test_open_positions_have_a_bracket_that_the_close_has_not_touched(
         assert (np.abs(sim.qty) * 10 <= sim.size_units).all()
         risk = np.abs(sim.qty) * sim.trail_ticks * 2_500
         assert (sim.trip_risk[is_open] == risk[is_open]).all()
-        assert (sim.trip_balance[is_open] == sim.balance[is_open]).all()
+        commission = np.abs(sim.qty) * int(drawn.params.markets.commission_mills[0])
+        assert commission[is_open].min() > 0
+        assert (sim.trip_balance == sim.balance + commission)[is_open].all()
+        assert (sim.commissions == np.where(is_open, commission, 0)).all()
         assert {-1, 1} <= set(np.unique(side))
         for name, share in (("near_floor", 0.5), ("daily_limit", 0.5), ("before_flat", 0.8)):
             assert is_open[drawn.of(name)].mean() == pytest.approx(share, abs=0.15)
         assert not is_open[drawn.of("window")].any()
+
+
+def test_an_account_on_its_way_could_have_come_there(
+    trailing: Drawn, soft: Drawn, prepared, phases, params_of
+) -> None:
+    """Whatever was given back, lost today or is open, the past that it takes is a possible one."""
+    few = replace(KINDS[4], giveback=(0.0, 0.9), progress=(0.0, 0.9), position=0.9)
+    params = params_of(prepared, replace(phases["account"], mix=(few,)))
+    worn = jax.tree.map(np.asarray, RESET_MANY(params, jax.random.key(3), N)).sim
+    for sim, rules in (
+        (trailing.env.sim, trailing.params.rules),
+        (soft.env.sim, soft.params.rules),
+        (worn, params.rules),
+    ):
+        start = int(rules.start_balance)
+        assert (sim.day_balance <= sim.peak).all()
+        if int(rules.trail_kind) == TrailKind.INTRADAY:
+            assert (sim.balance <= sim.peak).all()
+            own = ~sim.is_locked
+            assert (sim.floor == np.minimum(sim.peak - UNIT, int(rules.lock_level)))[own].all()
+        has_lost = sim.balance < sim.day_balance
+        assert sim.has_traded[has_lost].all()
+        limited = sim.daily_limit != NEVER
+        assert (sim.balance > sim.day_balance - sim.daily_limit)[limited].all()
+        profit = np.maximum(sim.day_balance - start, 0)
+        assert (sim.best_day * np.maximum(sim.n_days, 1) >= profit).all()
+        assert (sim.best_day <= profit).all()
+        tier, units, limit = pick_tier(rules, sim.day_balance - start, np.zeros_like(sim.tier))
+        np.testing.assert_array_equal(sim.tier, tier)
+        np.testing.assert_array_equal(sim.size_units, units)
+        np.testing.assert_array_equal(sim.daily_limit, limit)
+    assert (worn.floor < worn.balance).all()
+    assert np.ptp(worn.balance - worn.floor) > 0.5 * UNIT
+
+
+def test_every_start_of_a_large_pool_can_be_drawn() -> None:
+    """More starts than one draw has levels: neighbors are reached by a second one."""
+    n = 20_000_000
+    pick = jax.jit(lambda u, v: draw_rank(u, v, jnp.int32(n)))
+    levels = jnp.arange(5_000, dtype=jnp.float32) / N_LEVELS
+    seen = {int(x) for v in (0.0, 0.5, 0.999) for x in pick(levels, jnp.full(5_000, v))}
+    assert len(seen & set(range(11_000))) > 10_900
+    assert int(pick(jnp.float32([1 - 2**-23]), jnp.float32([0.999]))[0]) == n - 1
+    small = jax.jit(lambda u: draw_rank(u, jnp.float32(0.999), jnp.int32(7)))
+    assert [int(small(jnp.float32(x))) for x in (0.0, 0.5, 0.9999999)] == [0, 3, 6]
 
 
 def test_no_position_is_given_where_none_could_be_held(prepared, phases, params_of) -> None:
@@ -215,6 +272,17 @@ def test_short_days_are_the_early_closes(prepared: Prepared, cut: Split) -> None
     assert days == ["2024-01-15", "2024-02-19"]
 
 
+def test_a_day_whose_bars_begin_late_is_no_short_day(prepared: Prepared) -> None:
+    """What counts is the calendar, not which bars a tape has."""
+    compiled = prepared.compiled
+    session = compiled.session
+    first = np.searchsorted(session, session)
+    kept = (session % 7 != 3) | (np.arange(len(session)) - first > 150)
+    names = ("minutes_to_flat", "session_minutes", "session")
+    late = replace(compiled, **{name: getattr(compiled, name)[kept] for name in names})
+    np.testing.assert_array_equal(is_short_day(late), is_short_day(compiled)[kept])
+
+
 def test_roll_weeks_lie_around_a_roll(prepared: Prepared, cut: Split) -> None:
     roll = (cut.train[0][0] + cut.train[0][1]) // 2
     pools = start_pools(prepared.compiled, np.array([roll], np.int32), cut.train)
@@ -229,6 +297,11 @@ def test_roll_weeks_lie_around_a_roll(prepared: Prepared, cut: Split) -> None:
 def test_a_stretch_without_an_entry_is_refused(prepared: Prepared) -> None:
     with pytest.raises(ConfigError, match="no bar in which an entry is allowed"):
         start_pools(prepared.compiled, prepared.rolls, [(10, 12)])
+
+
+def test_a_length_without_an_end_is_refused_beside_one_with() -> None:
+    with pytest.raises(ConfigError, match=r"minutes was \[0, 100\]; allowed: above 0, or 0 twice"):
+        Component(name="open", weight=1.0, minutes=(0, 100))
 
 
 def test_a_mix_without_weight_is_refused(prepared: Prepared, cut: Split) -> None:

@@ -69,6 +69,7 @@ class CompiledTape:
         tape: what the simulator walks; NumPy int32 [B].
         minutes_to_flat: from the bar's close to flat-by of its session, by the clock; 0 from then
             on and outside sessions; int32 [B].
+        session_minutes: from the open of the bar's session to its flat-by, by the clock; int32 [B].
         session: index of the bar's session, rising; int32 [B].
         ts: open time, UTC ns; int64 [B].
         market: index of the market; int32 [B].
@@ -76,6 +77,7 @@ class CompiledTape:
 
     tape: Tape
     minutes_to_flat: I32
+    session_minutes: I32
     session: I32
     ts: I64
     market: I32
@@ -136,12 +138,15 @@ def compile_tape(bars: Bars, rulebook: Rulebook) -> CompiledTape:
     flags[is_tradable] |= BarFlag.TRADABLE
     flags[is_tradable & (ends + size <= limits - no_entry)] |= BarFlag.CAN_ENTER
     flags[is_flat] |= BarFlag.FLAT
+    left = np.where(in_session, np.maximum(limits - ends, 0), 0)
+    flags[left <= max(no_entry + size, 2 * size - MINUTE_NS)] |= BarFlag.CLOSING
     flags[day_close_bars(day, session, is_flat)] |= BarFlag.DAY_CLOSE
     next_day = next_days(day, (flags & BarFlag.DAY_CLOSE) != 0)
-    left = np.where(in_session, np.maximum(limits - ends, 0) // MINUTE_NS, 0)
+    lengths = (limits - sessions.open_ns[session]) // MINUTE_NS
     return CompiledTape(
         tape=Tape(bars.open, bars.high, bars.low, bars.close, flags, day, next_day),
-        minutes_to_flat=left.astype(np.int32),
+        minutes_to_flat=(left // MINUTE_NS).astype(np.int32),
+        session_minutes=lengths.astype(np.int32),
         session=session.astype(np.int32),
         ts=ts,
         market=np.zeros(len(ts), np.int32),
@@ -196,6 +201,7 @@ def join_tapes(tapes: Sequence[CompiledTape]) -> CompiledTape:
             *(np.concatenate(columns) for columns in zip(*(t.tape for t in tapes), strict=True))
         ),
         minutes_to_flat=np.concatenate([t.minutes_to_flat for t in tapes]),
+        session_minutes=np.concatenate([t.session_minutes for t in tapes]),
         session=np.concatenate([t.session for t in tapes]),
         ts=np.concatenate([t.ts for t in tapes]),
         market=np.concatenate([np.full(len(t.ts), i, np.int32) for i, t in enumerate(tapes)]),

@@ -150,6 +150,8 @@ class BarFlag(IntFlag):
     """The day is settled at the close of this bar."""
     CAN_ENTER = 16
     """By the clock alone, an entry may be decided at the close of this bar."""
+    CLOSING = 32
+    """By the clock alone, a position must be closed now to be flat in time."""
 
 
 class Tape(NamedTuple):

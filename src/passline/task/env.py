@@ -16,6 +16,7 @@ from passline.sim.draws import uniforms
 from passline.sim.jit import sim_jit
 from passline.sim.layout import (
     AnyArray,
+    BarFlag,
     DoneReason,
     Events,
     FillReason,
@@ -60,7 +61,6 @@ class TaskParams(NamedTuple):
         minutes_to_flat: minutes from each close to flat-by, int32 [B].
         market: index of each bar's market, int32 [B].
         bar_minutes: length of a bar, float32.
-        close_minutes: minutes before flat-by from which a position must be closed, int32.
         markets: constants [M].
         rules: the rulebook, as the phase applies it.
         bracket: distances and sizes.
@@ -75,7 +75,6 @@ class TaskParams(NamedTuple):
     minutes_to_flat: AnyArray
     market: AnyArray
     bar_minutes: AnyArray
-    close_minutes: AnyArray
     markets: Markets
     rules: Rules
     bracket: Bracket
@@ -181,7 +180,7 @@ def facts_at(params: TaskParams, bar: Array) -> BarFacts:
         flags=params.tape.flags[bar],
         atr=params.atr[bar],
         minutes_to_flat=params.minutes_to_flat[bar],
-        is_closing=params.minutes_to_flat[bar] <= params.close_minutes,
+        is_closing=(params.tape.flags[bar] & BarFlag.CLOSING) != 0,
         bar_minutes=params.bar_minutes,
         day=params.tape.day[bar],
     )

@@ -29,7 +29,7 @@ from passline.sim.layout import (
     Tape,
 )
 from passline.sim.layout import TrailKind as Trail
-from passline.sim.rules import follow_floor
+from passline.sim.rules import follow_floor, pick_tier, raise_peak
 from passline.sim.step import start
 from passline.task.actions import Bracket, distances, sizes
 
@@ -41,7 +41,9 @@ POOLS = ("any", "day_start", "before_flat", "short_day", "roll_week")
 """Pools of start bars: any tradable bar; the last bar before a session; up to an hour before
 flat-by; sessions that close early; the five sessions around a roll."""
 
-N_DRAWS = 9
+N_DRAWS = 11
+N_LEVELS = 2**23
+"""Numbers that one draw may be."""
 N_COMPONENTS = 8
 """Rows of every mix; unused ones are never drawn, so that all phases share one compilation."""
 ALL_BARS = 2**30
@@ -57,9 +59,11 @@ class Component:
         pool: where it starts, one of POOLS.
         minutes: shortest and longest length in minutes of bars; (0, 0): until the account ends.
         progress: lowest and highest share of the way to the target already made.
-        giveback: lowest and highest share of the allowance that equity lies below its peak.
+        giveback: lowest and highest share of the allowance that equity lay below its peak as the
+            day began.
         position: probability of starting with an open position.
-        day_loss: lowest and highest share of the daily limit (or allowance) already lost that day.
+        day_loss: lowest and highest share of the daily limit, or of the room to the floor where
+            that is less, already lost that day.
     """
 
     name: str
@@ -90,8 +94,9 @@ class Component:
                     f"mix.{self.name}: {field} was {bounds}; it needs two numbers, lowest first."
                 )
             top = ALL_BARS if field == "minutes" else 1
-            if not 0 <= bounds[0] <= bounds[1] < top:
-                allowed = "0 or more" if field == "minutes" else "0 to below 1"
+            is_ending = field != "minutes" or (bounds[0] == 0) == (bounds[1] == 0)
+            if not 0 <= bounds[0] <= bounds[1] < top or not is_ending:
+                allowed = "above 0, or 0 twice" if field == "minutes" else "0 to below 1"
                 raise ConfigError(
                     f"mix.{self.name}: {field} was {list(bounds)}; allowed: {allowed}, lowest "
                     "first."
@@ -184,12 +189,9 @@ def resampled(pool: I32, weights: NDArray[np.float64]) -> I32:
 
 def is_short_day(compiled: CompiledTape) -> NDArray[np.bool_]:
     """Tells which bars lie in sessions that are flat two hours or more before the usual time."""
-    ends = compiled.minutes_to_flat
     edges = np.flatnonzero(np.r_[True, np.diff(compiled.session) != 0])
-    longest = np.maximum.reduceat(ends, edges)
-    short = longest < np.median(longest) - 120
-    counts = np.diff(np.r_[edges, len(ends)])
-    return np.repeat(short, counts)
+    usual = np.median(compiled.session_minutes[edges])
+    return np.asarray(compiled.session_minutes < usual - 120)
 
 
 def build_mix(
@@ -257,17 +259,21 @@ def draw_episodes(
         (state [L], last bar of the episode [L], component [L]).
     """
     component = jnp.sum(u[0] >= mix.cumulative[:-1, None], axis=0, dtype=jnp.int32)
-    rank = jnp.minimum(
-        (u[1] * mix.n_starts[component]).astype(jnp.int32), mix.n_starts[component] - 1
-    )
+    rank = draw_rank(u[1], u[9], mix.n_starts[component])
     bar = mix.starts[mix.offset[component] + rank]
     shortest, longest = mix.bars[component, 0], mix.bars[component, 1]
     length = shortest + (u[2] * (longest - shortest).astype(jnp.float32)).astype(jnp.int32)
     end = jnp.minimum(bar + length, mix.segment_end[bar])
     state = start(tape, markets, rules, bar, market[bar])
     state = advance_account(state, rules, bracket, mix, component, u)
-    state = open_position(state, tape, markets, bracket, mix, component, atr[bar], u)
+    state = open_position(state, tape, markets, rules, bracket, mix, component, atr[bar], u)
     return state, end, component
+
+
+def draw_rank(u: Array, finer: Array, n: Array) -> Array:
+    """Returns one of 0..n-1, int32 [L]; `finer` tells those apart that one draw does not."""
+    rank = (u * n).astype(jnp.int32) + (finer * (n / N_LEVELS)).astype(jnp.int32)
+    return jnp.minimum(rank, n - 1)
 
 
 def between(bounds: Array, component: Array, u: Array) -> Array:
@@ -285,35 +291,53 @@ def mills_of(fraction: Array, unit: Array) -> Array:
 def advance_account(
     state: State, rules: Rules, bracket: Bracket, mix: Mix, component: Array, u: Array
 ) -> State:
-    """Moves fresh accounts along as the component says: progress, giveback, loss of the day."""
+    """Moves fresh accounts along as the component says: progress, giveback, loss of the day.
+
+    What is lost today comes on top of what was given back before, and leaves part of the room to
+    the floor; tier and daily limit are those of the balance that the day began with. The best day
+    so far made between an even share of the profit and twice that.
+    """
     unit = bracket.unit_mills
     way = jnp.where(rules.target_balance == NEVER, unit, rules.target_balance - rules.start_balance)
     made = mills_of(between(mix.progress, component, u[3]), way)
     given = mills_of(between(mix.giveback, component, u[4]), unit)
     has_moved = (made > 0) | (given > 0)
     peak = rules.start_balance + made
-    balance = peak - given
+    begun = peak - given
     trails = rules.trail_kind != Trail.STATIC
     floor, is_locked = follow_floor(rules, peak, state.floor, state.is_locked)
-    limit = jnp.where(
-        (rules.limit_kind == LimitKind.NONE) | (state.daily_limit == NEVER), unit, state.daily_limit
-    )
-    lost = mills_of(between(mix.day_loss, component, u[5]), limit)
+    tier, size_units, daily_limit = pick_tier(rules, begun - rules.start_balance, state.tier)
+    limit = jnp.where(has_limit(rules, daily_limit), daily_limit, unit)
+    lost = mills_of(between(mix.day_loss, component, u[5]), jnp.minimum(limit, unit - given))
+    n_days = jnp.where(has_moved, rules.min_days, state.n_days)
+    profit = jnp.maximum(begun - rules.start_balance, 0)
+    n_counted = jnp.maximum(n_days, 1)
+    even = floor_divide(profit + n_counted - 1, n_counted)
     return state._replace(
-        balance=balance,
+        balance=begun - lost,
         peak=jnp.where(trails, peak, state.peak),
         floor=jnp.where(trails, floor, state.floor),
         is_locked=jnp.where(trails, is_locked, state.is_locked),
-        day_balance=balance + lost,
-        n_days=jnp.where(has_moved, rules.min_days, state.n_days),
-        has_traded=state.has_traded | has_moved,
+        tier=tier,
+        size_units=size_units,
+        daily_limit=daily_limit,
+        day_balance=begun,
+        n_days=n_days,
+        best_day=jnp.minimum(even + mills_of(u[10], even), profit),
+        has_traded=state.has_traded | has_moved | (lost > 0),
     )
+
+
+def has_limit(rules: Rules, daily_limit: Array) -> Array:
+    """Tells whether a daily limit is in force [L]."""
+    return (rules.limit_kind != LimitKind.NONE) & (daily_limit != NEVER)
 
 
 def open_position(
     state: State,
     tape: Tape,
     markets: Markets,
+    rules: Rules,
     bracket: Bracket,
     mix: Mix,
     component: Array,
@@ -322,7 +346,9 @@ def open_position(
 ) -> State:
     """Gives some lanes a position with its bracket, entered between 0.9 R below and 1.5 R above.
 
-    The equity stays what `advance_account` made it, so the open P&L is already in it.
+    The equity stays what `advance_account` made it, so the open P&L is already in it, and so is the
+    commission of the entry. The balance before it lay above the floor and within the daily limit,
+    and an intraday peak has seen it.
     """
     close = tape.close[state.bar]
     stop, target = distances(bracket, atr)
@@ -333,23 +359,37 @@ def open_position(
     ahead = jnp.round((u[8] * 2.4 - 0.9) * stop.astype(jnp.float32)).astype(jnp.int32)
     ahead = jnp.clip(ahead, 1 - stop, target - 1)
     pnl = contracts * ahead * tick_mills
+    realized = state.balance - pnl
+    commission = contracts * markets.commission_mills[state.market]
+    everywhere = jnp.ones_like(state.is_locked)
+    peak, floor, is_locked = raise_peak(
+        rules, state.peak, state.floor, state.is_locked, realized, everywhere
+    )
+    is_limited = has_limit(rules, state.daily_limit)
+    lowest = jnp.where(
+        is_limited, state.day_balance - jnp.where(is_limited, state.daily_limit, 0), floor
+    )
     may_hold = (tape.flags[state.bar] & (BarFlag.TRADABLE | BarFlag.FLAT)) == BarFlag.TRADABLE
     opens = (u[6] < mix.position[component]) & may_hold
-    opens &= state.balance - jnp.abs(pnl) > state.floor
+    opens &= state.balance - jnp.abs(pnl) > jnp.maximum(floor, lowest)
     entry = close - side * ahead
 
     def given(new: Array, old: Array) -> Array:
         return jnp.where(opens, new, old)
 
     return state._replace(
-        balance=given(state.balance - pnl, state.balance),
+        balance=given(realized, state.balance),
+        peak=given(peak, state.peak),
+        floor=given(floor, state.floor),
+        is_locked=given(is_locked, state.is_locked),
+        commissions=given(state.commissions + commission, state.commissions),
         qty=given(side * contracts, state.qty),
         entry=given(entry, state.entry),
         stop=given(entry - side * stop, jnp.full_like(entry, NO_PRICE)),
         target=given(entry + side * target, jnp.full_like(entry, NO_PRICE)),
         trail_ticks=given(stop, state.trail_ticks),
         entry_bar=given(state.bar, state.entry_bar),
-        trip_balance=given(state.balance - pnl, state.trip_balance),
+        trip_balance=given(realized + commission, state.trip_balance),
         trip_risk=given(contracts * stop * tick_mills, state.trip_risk),
         trip_low=given(jnp.minimum(pnl, 0), state.trip_low),
         trip_high=given(jnp.maximum(pnl, 0), state.trip_high),

@@ -162,7 +162,6 @@ def prepare(bars: Sequence[Bars], rulebook: Rulebook, config: TaskConfig) -> Pre
         minutes_to_flat=compiled.minutes_to_flat,
         market=compiled.market,
         bar_minutes=np.float32(bars[0].bar_ns / 60e9),
-        close_minutes=np.asarray(closing_minutes(bars[0].bar_ns, rulebook), np.int32),
         markets=markets,
         rules=rules,
         bracket=bracket,
@@ -192,16 +191,6 @@ def to_device(table: NDArray[np.float32]) -> Array:
     """
     table.flags.writeable = False
     return jax.device_put(table)
-
-
-def closing_minutes(bar_ns: int, rulebook: Rulebook) -> int:
-    """Returns how long before flat-by a position must be closed, minutes.
-
-    From the end of the entry window on, and early enough that the order fills at the open of the
-    last bar that ends in time.
-    """
-    bar_minutes = bar_ns / 60e9
-    return int(max(rulebook.clock.no_entry_minutes + bar_minutes, 2 * bar_minutes - 1))
 
 
 def limit_time(rules: Rules, config: TaskConfig) -> Rules:
