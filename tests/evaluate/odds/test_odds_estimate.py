@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from traders import coin, record
 
+from made_tables import bare_table
 from passline.errors import ConfigError, RunError
 from passline.evaluate.odds.answer import Odds, OddsSettings
 from passline.evaluate.odds.costs import Costs, life_values, way_to_pass
@@ -16,6 +17,7 @@ from passline.evaluate.odds.estimate import _figure, estimate_odds, make_plan
 from passline.evaluate.odds.lives import Ending, Results
 from passline.evaluate.odds.simulate import Lives, Plan, live
 from passline.evaluate.odds.stage import PathOrder, make_stage
+from passline.evaluate.table import AGENT, append_evaluation
 from passline.rulebook.catalog import load_rulebook
 from passline.rulebook.model import Fees
 
@@ -195,11 +197,66 @@ def write_run(folder: Path, **changes: np.ndarray) -> Path:
 def test_a_run_counts_every_date_once(tmp_path: Path) -> None:
     source = days_from_run(write_run(tmp_path), COMBINE)
     # Episode 1 begins on the date on which episode 0 ends, so 0 and 2 are kept.
-    assert source.day_net_mills.tolist() == [100_000, -200_000, 0, 500_000]
-    assert (len(source), source.n_traded) == (4, 3)
+    assert source.day_net_mills.tolist() == [100_000, -200_000, 500_000]
+    assert (len(source), source.n_traded, source.starts) == (3, 3, (0, 2))
     assert source.gross_mills.tolist() == [104_000, -196_000, 504_000]
     assert source.low_mills[0].tolist() == [-10_000, -250_000, 0]
     assert "2 of 3 episodes" in source.note
+    assert "days before and after an episode's trades are lost" in source.note
+
+
+def test_only_days_that_a_run_lived_through_count(tmp_path: Path) -> None:
+    monday = 20_213
+    # Episode 2 begins a year later and lives a week; episode 3 follows it and never trades.
+    entry = (monday + np.array([0, 1, 1, 2, 366])) * 86_400 * 10**9 + 15 * 3600 * 10**9
+    write_run(tmp_path, entry_ns=entry, exit_ns=entry + 60 * 10**9)
+    rows = bare_table(
+        np.zeros(4, bool),
+        monday + np.array([0, 1, 364, 371]),
+        n_days=np.array([3, 2, 5, 2]),
+        n_trips=np.array([2, 2, 1, 0]),
+        policy=AGENT,
+        path="worst",
+    )
+    append_evaluation(tmp_path / "evaluations.npz", [rows])
+    source = days_from_run(tmp_path, COMBINE)
+    lived = [0, 1, 2, 364, 365, 366, 367, 368, 371, 372]
+    assert (source.day - monday).tolist() == lived
+    assert source.n_traded == 3
+    # A weekend is no gap.
+    assert source.starts == (0, 3)
+    assert "3 of 4 episodes" in source.note
+    assert "lost" not in source.note
+    (tmp_path / "evaluations.npz").unlink()
+    append_evaluation(tmp_path / "evaluations.npz", [rows.select(np.arange(3))])
+    assert days_from_run(tmp_path, COMBINE).n_traded == 3
+    (tmp_path / "evaluations.npz").unlink()
+    append_evaluation(tmp_path / "evaluations.npz", [rows.select(np.arange(2))])
+    with pytest.raises(RunError, match=r"2 episodes with 4 round trips, trips\.npz 5 of others"):
+        days_from_run(tmp_path, COMBINE)
+
+
+def test_no_block_joins_days_that_lie_apart() -> None:
+    starts, n = (0, 3, 7), 12
+    draws = Draws(series=np.arange(n)[None], block_days=50, seed=3, starts=starts)
+    life = np.arange(4000)
+    keys, record_of = draws.keys(life), np.zeros(4000, np.int64)
+    place = np.full(4000, -1)
+    met = []
+    for day in range(60):
+        place, source = draws.next(keys, day, place, record_of)
+        met.append(source)
+    days = np.array(met)
+    before, after = days[:-1].ravel(), days[1:].ravel()
+    # From the end of a stretch on: a start of any, but for new blocks (1 day in 50).
+    follows = np.isin(after, starts)[np.isin(before, (2, 6, 11))]
+    assert follows.mean() > 0.97
+    onward = np.bincount(after[before == 2], minlength=n)[list(starts)]
+    assert onward.min() > 0.3 * onward.sum()
+    inside = ~np.isin(before, (2, 6, 11))
+    assert (after[inside] == before[inside] + 1).mean() > 0.97
+    # Every day is equally likely.
+    assert np.bincount(days.ravel()) / days.size == pytest.approx(1 / n, rel=0.05)
 
 
 def test_shorts_of_a_run_are_sized_as_longs(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 A spell is one stretch from flat to flat, with its result, its costs, and the highest and lowest
 open profit on the way, both as they may have been and as they surely were. Days without a trade
-between the first and the last are kept: how often one trades is part of the odds.
+are kept where the trader could have traded: how often one trades is part of the odds.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from passline.errors import BarsError, RunError
 from passline.evaluate.audit.timeline import Event, Kind, Sight, Timeline, build_timeline
 from passline.evaluate.audit.trips import Trips
-from passline.evaluate.verdict import UNKNOWN_TRAINING
+from passline.evaluate.table import AGENT, load_evaluations
+from passline.evaluate.verdict import UNKNOWN_TRAINING, final_phase, last_evaluations
 from passline.kinds import is_trained_here, require_agent
 from passline.market.bars import Bars
 from passline.market.calendar import load_calendar
@@ -49,6 +50,8 @@ class SourceDays:
         symbols: contract symbols that occur.
         sight: the poorest source of what happened inside a trade.
         note: what a reader has to know; "" if nothing.
+        starts: places of the days that follow no other: the first, and each after days that are
+            not of the record.
     """
 
     day: I64
@@ -62,6 +65,7 @@ class SourceDays:
     symbols: tuple[str, ...]
     sight: Sight
     note: str = ""
+    starts: tuple[int, ...] = (0,)
 
     def __len__(self) -> int:
         return len(self.day)
@@ -93,9 +97,10 @@ def days_from_trips(
     units = trips.column([c.size_units for c in trips.contracts])
     rows = [_spell(timeline, spell, costs, units) for spell in _spells(timeline)]
     table = np.asarray(rows, np.int64).reshape(len(rows), 9)
-    calendar = trips.contracts[0].calendar
-    note = " ".join(timeline.notes)
-    return _build(table, calendar, tuple(c.symbol for c in trips.contracts), timeline.sight, note)
+    whole = table[:1, 0], table[-1:, 0]
+    known = _exchange_days(trips.contracts[0].calendar)
+    symbols = tuple(c.symbol for c in trips.contracts)
+    return _build(table, known, whole, symbols, timeline.sight, " ".join(timeline.notes))
 
 
 def _costs(trips: Trips, book: Rulebook) -> I64:
@@ -154,15 +159,17 @@ def _spell(timeline: Timeline, events: list[Event], costs: I64, units: I64) -> t
 def days_from_run(folder: Path, book: Rulebook) -> SourceDays:
     """Builds source days from `trips.npz` of a run: the agent's trades on its test slices.
 
-    Episodes overlap in time, so they are taken in order of their first trade, each one only if it
-    begins after the last one taken has ended: every date counts once.
+    Episodes overlap in time, so they are taken in order of their first day, each one only if it
+    begins after the last one taken has ended: every date counts once. The days are those that the
+    episodes taken lived through, as `evaluations.npz` tells them; without that file those from each
+    one's first trade to its last. No day outside them was played.
 
     Args:
         folder: the run.
         book: the rulebook, named in messages only.
 
     Raises:
-        RunError: the file is missing or does not hold what it should.
+        RunError: a file is missing or does not hold what it should.
     """
     is_known = True
     if (folder / "run.toml").is_file():
@@ -177,9 +184,13 @@ def days_from_run(folder: Path, book: Rulebook) -> SourceDays:
     sessions = load_calendar(contract.calendar).all_sessions
     index = np.searchsorted(sessions.open_ns, columns["exit_ns"] - 1, side="right") - 1
     day = sessions.trading_day[index].astype(np.int64)
-    kept = _disjoint(columns["episode"].astype(np.int64), day)
-    n_episodes = len(np.unique(columns["episode"]))
-    n_kept = len(np.unique(columns["episode"][kept]))
+    known = _exchange_days(contract.calendar)
+    episode = columns["episode"].astype(np.int64)
+    stored = folder / "evaluations.npz"
+    is_told = stored.is_file()
+    names, first, last = _lived(stored, episode, day, known) if is_told else _traded(episode, day)
+    taken = _disjoint(first, last)
+    kept = np.isin(episode, names[taken])
     if not (columns["symbol"] == symbol).all():
         raise RunError(f"{folder}: trips.npz holds several contracts; odds of a run need one.")
     cost = columns["commission_mills"]
@@ -190,11 +201,16 @@ def days_from_run(folder: Path, book: Rulebook) -> SourceDays:
     # The file's qty is signed; a size is not.
     parts = (day, gross, cost, high, high, low, low, np.abs(columns["qty"]), units)
     table = np.stack([np.asarray(part, np.int64)[kept] for part in parts], axis=1)
-    note = (
-        f"{n_kept} of {n_episodes} episodes of the run are used, so that no date counts twice "
+    notes = [
+        f"{len(taken)} of {len(names)} episodes of the run are used, so that no date counts twice "
         f"({book.id})."
-    ) + ("" if is_known else f" {UNKNOWN_TRAINING}")
-    return _build(table, contract.calendar, (symbol,), "excursions", note)
+    ]
+    if not is_told:
+        notes.append(f"Without {stored.name}, days before and after an episode's trades are lost.")
+    if not is_known:
+        notes.append(UNKNOWN_TRAINING)
+    spans = first[taken], last[taken]
+    return _build(table, known, spans, (symbol,), "excursions", " ".join(notes))
 
 
 def _load_run(path: Path) -> dict[str, NDArray[Any]]:
@@ -214,30 +230,66 @@ def _load_run(path: Path) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def _disjoint(episode: I64, day: I64) -> NDArray[np.bool_]:
-    """Returns the trades of episodes that do not share a date, earliest first."""
+def _lived(stored: Path, episode: I64, day: I64, known: I64) -> tuple[I64, I64, I64]:
+    """Returns number, first and last day of every episode that the agent was judged on [E] each."""
+    table = load_evaluations(stored)
+    rows = last_evaluations(table, phase=final_phase(table)).where(policy=AGENT)
+    n_trips = np.bincount(episode, minlength=len(rows))
+    if not np.array_equal(n_trips, rows.n_trips):
+        raise RunError(
+            f"{stored}: the agent's last evaluation has {len(rows)} episodes with "
+            f"{int(rows.n_trips.sum())} round trips, trips.npz {len(episode)} of others. Evaluate "
+            "the run again"
+        )
+    start = np.searchsorted(known, rows.start_day)
+    last = known[np.minimum(start + np.maximum(rows.n_days, 1), len(known)) - 1]
+    # Bars may lack days that the exchange had.
+    np.maximum.at(last, episode, day)
+    return np.arange(len(rows)), rows.start_day, last
+
+
+def _traded(episode: I64, day: I64) -> tuple[I64, I64, I64]:
+    """Returns number, day of the first and of the last trade of each episode with one [E] each."""
+    names, index = np.unique(episode, return_inverse=True)
+    first, last = np.full(len(names), day.max()), np.full(len(names), day.min())
+    np.minimum.at(first, index, day)
+    np.maximum.at(last, index, day)
+    return names, first, last
+
+
+def _disjoint(first: I64, last: I64) -> I64:
+    """Returns the episodes that do not share a day, earliest first."""
     taken: list[int] = []
     end = -1
-    names, starts = np.unique(episode, return_index=True)
-    for name in names[np.argsort(starts)]:
-        own = day[episode == name]
-        if own.min() > end:
-            taken.append(int(name))
-            end = int(own.max())
-    return np.isin(episode, taken)
+    for at in np.argsort(first, kind="stable"):
+        if first[at] > end:
+            taken.append(int(at))
+            end = int(last[at])
+    return np.asarray(taken, np.int64)
+
+
+def _exchange_days(calendar: str) -> I64:
+    return np.unique(load_calendar(calendar).all_sessions.trading_day.astype(np.int64))
 
 
 def _build(
-    table: I64, calendar: str, symbols: tuple[str, ...], sight: Sight, note: str
+    table: I64,
+    known: I64,
+    spans: tuple[I64, I64],
+    symbols: tuple[str, ...],
+    sight: Sight,
+    note: str,
 ) -> SourceDays:
-    """Lays spells into days; the days between the first and the last are the exchange's."""
+    """Lays spells into the exchange's days of each span, first and last day [E] in order."""
     if not len(table):
         raise BarsError("odds: no closed trade was found; at least one is needed.")
     table = table[np.argsort(table[:, 0], kind="stable")]
-    sessions = load_calendar(calendar).all_sessions
-    known = np.unique(sessions.trading_day.astype(np.int64))
-    days = known[(known >= table[0, 0]) & (known <= table[-1, 0])]
+    span = np.searchsorted(spans[0], known, side="right") - 1
+    days = known[(span >= 0) & (known <= spans[1][span])]
     days = np.union1d(days, table[:, 0])
+    # Between days that follow each other the exchange has no third.
+    gaps = np.diff(np.searchsorted(known, days)) > 1
+    starts = (0, *(int(at) for at in np.flatnonzero(gaps) + 1))
     first: I64 = np.searchsorted(table[:, 0], np.append(days, days[-1] + 1)).astype(np.int64)
     return SourceDays(
         day=days,
@@ -251,4 +303,5 @@ def _build(
         symbols=symbols,
         sight=sight,
         note=note,
+        starts=starts,
     )

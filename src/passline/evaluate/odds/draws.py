@@ -45,11 +45,15 @@ class Draws:
         series: source days of each pseudo-record [P, S]; one row of 0..S-1 for the record itself.
         block_days: mean length of a block; 1 draws single days.
         seed: of all draws.
+        starts: places at which a stretch of days begins that followed each other; from the end of
+            one a life goes on at the start of one drawn at random, so that no block joins days
+            that lie apart and every day stays equally likely.
     """
 
     series: I64
     block_days: float
     seed: int
+    starts: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
         """Refuses blocks shorter than a day.
@@ -80,8 +84,11 @@ class Draws:
         high = (bits >> np.uint64(40)).astype(np.int64)
         low = (bits & np.uint64(2**32 - 1)).astype(np.int64)
         is_new = (high < round(2**24 / self.block_days)) | (place < 0)
-        place = np.where(is_new, low * n_days >> 32, place + 1)
-        place = np.where(place >= n_days, 0, place)
+        starts = np.asarray(self.starts, np.int64)
+        is_start = np.zeros(n_days + 1, bool)
+        is_start[[*self.starts, n_days]] = True
+        onward = np.where(is_start[place + 1], starts[low * len(starts) >> 32], place + 1)
+        place = np.where(is_new, low * n_days >> 32, onward)
         return place, self.series[record, place]
 
     def weekday(self, keys: U64) -> I64:
@@ -89,9 +96,11 @@ class Draws:
         return (_mix(keys + _GOLDEN) % np.uint64(5)).astype(np.int64)
 
 
-def resample_days(n_days: int, n_records: int, block_days: float, seed: int) -> I64:
+def resample_days(
+    n_days: int, n_records: int, block_days: float, seed: int, starts: tuple[int, ...] = (0,)
+) -> I64:
     """Returns pseudo-records: source days drawn in blocks of the record itself [n_records, S]."""
-    draws = Draws(series=np.arange(n_days)[None], block_days=block_days, seed=seed)
+    draws = Draws(series=np.arange(n_days)[None], block_days=block_days, seed=seed, starts=starts)
     keys = draws.keys(np.arange(n_records) + 2**40)
     record = np.zeros(n_records, np.int64)
     place = np.full(n_records, -1, np.int64)

@@ -5,6 +5,7 @@ in blocks, lives are lived in each, and the spread between records is the interv
 the figures smoother, never the interval narrower; only more source days do.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -72,8 +73,10 @@ def estimate_odds(
     if block is None:
         block = float(usual_block_days(len(source)))
     record = np.arange(len(source))[None]
-    draws = Draws(series=record, block_days=block, seed=settings.seed)
-    records = resample_days(len(source), settings.n_records, block, settings.seed)
+    draws = Draws(series=record, block_days=block, seed=settings.seed, starts=source.starts)
+    records = resample_days(
+        len(source), settings.n_records, block, settings.seed, starts=source.starts
+    )
     nested = Draws(series=records, block_days=block, seed=settings.seed)
     costs = Costs.of(plan)
     worst, best = (
@@ -86,7 +89,7 @@ def estimate_odds(
             _side(
                 plan,
                 source,
-                Draws(series=record, block_days=length, seed=settings.seed),
+                replace(draws, block_days=length),
                 settings,
                 PathOrder.WORST,
             ),
