@@ -177,6 +177,73 @@ def test_engine_equals_the_plain_account(id: str) -> None:
     assert Outcome.BREACHED in seen
 
 
+# --- pairing ------------------------------------------------------------------------------------
+
+MINUTE = 60 * 10**9
+MORNING = 20_213 * 86_400 * 10**9 + 15 * 3600 * 10**9  # Monday 2025-05-05, 11:00 ET
+
+
+def paired(fills: list[tuple[int, int]], *, is_lifo: bool) -> Trips:
+    """Long round trips of one contract from fills (side, price), a minute apart."""
+    waiting: list[tuple[int, int]] = []
+    rows = []
+    for minute, (side, ticks) in enumerate(fills):
+        now = MORNING + minute * MINUTE
+        if side > 0:
+            waiting.append((now, ticks))
+        else:
+            entry, bought = waiting.pop(-1 if is_lifo else 0)
+            rows.append((entry, now, bought, ticks))
+    table = np.asarray(sorted(rows), np.int64)
+    one, unknown = np.ones(len(table), np.int64), np.full(len(table), -1)
+    return Trips(
+        contracts=(ES,),
+        contract=0 * one,
+        entry_ns=table[:, 0],
+        exit_ns=table[:, 1],
+        side=one,
+        qty=one,
+        entry_ticks=table[:, 2],
+        exit_ticks=table[:, 3],
+        gross_mills=(table[:, 3] - table[:, 2]) * ES.tick_mills,
+        commission_mills=0 * one,
+        mae_mills=unknown,
+        mfe_mills=unknown,
+        stop_ticks=unknown,
+        target_ticks=unknown,
+    )
+
+
+@pytest.mark.parametrize("is_lifo", [False, True])
+def test_an_exit_leaves_no_extreme_that_the_account_never_had(is_lifo: bool) -> None:
+    # The position was worth 1,250 USD at the second entry and 0 at both exits.
+    fills = [(1, 20_000), (1, 20_100), (-1, 20_050), (-1, 20_050)]
+    source = days_from_trips(paired(fills, is_lifo=is_lifo), APEX)
+    assert source.high_mills.ravel().tolist() == [1_250_000, 1_250_000]
+    assert source.low_mills.ravel().tolist() == [0, 0]
+    # Averaged down it was 1,250 USD in the red, and never ahead.
+    fills = [(1, 20_100), (1, 20_000), (-1, 20_050), (-1, 20_050)]
+    source = days_from_trips(paired(fills, is_lifo=is_lifo), APEX)
+    assert source.high_mills.ravel().tolist() == [0, 0]
+    assert source.low_mills.ravel().tolist() == [-1_250_000, -1_250_000]
+
+
+def test_pairing_first_or_last_in_first_out_is_one_path() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(50):
+        fills, n_open, ticks = [], 0, 22_000
+        while len(fills) < 20 or n_open:
+            side = 1 if not n_open or (len(fills) < 20 and rng.random() < 0.5) else -1
+            ticks += int(rng.normal(0, 20))
+            fills.append((side, ticks))
+            n_open += side
+        first, last = (
+            days_from_trips(paired(fills, is_lifo=is_lifo), APEX) for is_lifo in (False, True)
+        )
+        for name in ("gross_mills", "high_mills", "low_mills", "qty"):
+            assert np.array_equal(getattr(first, name), getattr(last, name)), name
+
+
 # --- payouts -------------------------------------------------------------------------------------
 
 

@@ -129,21 +129,32 @@ def _spells(timeline: Timeline) -> list[list[Event]]:
 
 
 def _spell(timeline: Timeline, events: list[Event], costs: I64, units: I64) -> tuple[int, ...]:
-    """Returns day, gross, cost, highs and lows (may, sure), contracts and units of a spell."""
+    """Returns day, gross, cost, highs and lows (may, sure), contracts and units of a spell.
+
+    Which trade of a contract an exit closes does not matter: from an exit that leaves others of it
+    open until their next mark, the open profit is not known and no extreme is taken.
+    """
     trips = timeline.trips
     realized, high, low = 0, [0, 0], [0, 0]
     ranges: dict[int, tuple[tuple[int, int], tuple[int, int]]] = {}
-    n_open, most = 0, 0
+    is_open: set[int] = set()
+    unmarked: set[int] = set()
+    most = 0
     for event in events:
         if event.kind is Kind.ENTRY:
-            n_open += int(trips.qty[event.trip])
-            most = max(most, n_open)
+            is_open.add(event.trip)
+            most = max(most, sum(int(trips.qty[t]) for t in is_open))
         elif event.kind is Kind.EXIT:
-            n_open -= int(trips.qty[event.trip])
+            is_open.remove(event.trip)
             realized += int(trips.gross_mills[event.trip])
             ranges.pop(event.lane, None)
+            lanes = {int(trips.contract[t]) for t in is_open}
+            unmarked = (unmarked | {event.lane}) & lanes
         else:
             ranges[event.lane] = event.worst, event.best
+            unmarked.discard(event.lane)
+        if unmarked:
+            continue
         for path in (0, 1):
             tops = [span[path][0] for span in ranges.values()]
             bottoms = [span[path][1] for span in ranges.values()]
