@@ -138,7 +138,7 @@ def test_costs_by_hand() -> None:
         ),
     )
     costs = Costs.of(make_plan(book, None, SMALL))
-    # Fail after 31 calendar days (two months), fail at once, pass in 10; then one pass at once.
+    # Fail after 31 calendar days (two months), fail at once, pass in 10; then one pass in 10.
     lives = results(
         (Ending.FLOOR_OPEN, 22, 31),
         (Ending.FLOOR_OPEN, 1, 1),
@@ -150,14 +150,32 @@ def test_costs_by_hand() -> None:
     assert way.n_ways == 2
     # First way: 50 + 50 (second month) + 30 (reset) + 30 (reset) + 149; second: 50 + 149.
     assert way.cost_median_mills == (309_000 + 199_000) / 2
-    # Renewal: every attempt a reset (30, of which one has a month of 50), the first one 20 more.
-    assert way.cost_mills == (4 * 30_000 + 50_000) / 4 / 0.5 + 20_000 + 149_000
+    assert way.cost_mills == (309_000 + 199_000) / 2
     net = replace(results((Ending.CAP, 9, 11), (Ending.CAP, 9, 11)), net=np.array([0, 900_000]))
     values = life_values(costs, Lives(evaluation=lives, funded=net, cut_share=0.0))
     assert values.tolist() == [-100_000, -50_000, -199_000, 701_000]
     once = replace(book, fees=replace(book.fees, billing="one_time", reset_mills=None))
     once_costs = Costs.of(make_plan(once, None, SMALL))
     assert way_to_pass(once_costs, lives).cost_mills == 100_000 + 149_000
+
+
+def test_a_monthly_bill_runs_on_through_resets() -> None:
+    fees = Fees(price_mills=197_000, billing="monthly", reset_mills=80_000)
+    reset, anew = (
+        Costs.of(make_plan(replace(COMBINE, fees=f), None, SMALL))
+        for f in (fees, replace(fees, reset_mills=None))
+    )
+    # No attempt lasts a month, the way 20 + 20 + 25 = 65 days: billed on days 1, 31 and 61.
+    # The life after the last pass begins the way.
+    lives = results(
+        (Ending.FLOOR_OPEN, 14, 20), (Ending.PASSED, 18, 25), (Ending.FLOOR_OPEN, 14, 20)
+    )
+    assert way_to_pass(reset, lives).cost_mills == 3 * 197_000 + 2 * 80_000
+    # An account bought anew is billed from its own first day.
+    assert way_to_pass(anew, lives).cost_mills == 3 * 197_000
+    once = replace(reset, is_monthly=False)
+    assert way_to_pass(once, lives).cost_mills == 197_000 + 2 * 80_000
+    assert way_to_pass(reset, lives).calendar_days == pytest.approx(65)
 
 
 def test_settings_and_books_are_checked() -> None:

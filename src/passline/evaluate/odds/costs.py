@@ -26,6 +26,7 @@ class Costs:
         price: of the first attempt, or of each of its months.
         again: of a further attempt: a reset where it is cheaper, else the price.
         is_monthly: whether the price is paid every 30 days.
+        is_reset: whether a further attempt is a reset, under which a monthly bill runs on.
         activation: paid once after a pass.
         unknown: prices that the book does not know.
     """
@@ -33,6 +34,7 @@ class Costs:
     price: int
     again: int
     is_monthly: bool
+    is_reset: bool
     activation: int
     unknown: tuple[str, ...]
 
@@ -41,11 +43,12 @@ class Costs:
         """Returns the prices of a plan's evaluation."""
         fees = plan.evaluation.fees
         price = fees.price_mills or 0
-        reset = fees.reset_mills
+        reset = price if fees.reset_mills is None else fees.reset_mills
         return cls(
             price=price,
-            again=price if reset is None or fees.price_mills is None else min(reset, price),
+            again=min(reset, price),
             is_monthly=fees.billing == "monthly",
+            is_reset=reset < price,
             activation=fees.activation_mills or 0,
             unknown=() if fees.price_mills is not None else ("price",),
         )
@@ -74,20 +77,23 @@ class WayToPass:
     n_ways: int
 
 
-def attempt_costs(costs: Costs, evaluation: Results, *, is_first: bool) -> I64:
-    """Returns what each attempt costs, without activation; int64 [L]."""
-    entry = costs.price if is_first else costs.again
-    if not costs.is_monthly:
-        return np.full(len(evaluation.n_days), entry, np.int64)
-    months = (evaluation.calendar_days - 1) // _MONTH_DAYS
-    return entry + months * costs.price
+def attempt_costs(costs: Costs, evaluation: Results) -> I64:
+    """Returns what each attempt costs if it is the first, without activation; int64 [L]."""
+    return costs.price * (1 + _renewals(costs, evaluation.calendar_days))
+
+
+def _renewals(costs: Costs, calendar_days: I64) -> I64:
+    """Returns how often a monthly price is paid again within so many days [n]."""
+    return (calendar_days - 1) // _MONTH_DAYS * int(costs.is_monthly)
 
 
 def way_to_pass(costs: Costs, evaluation: Results) -> WayToPass:
     """Chains lives in the order of their numbers until one passes, again and again.
 
-    Lives are drawn independently, so each chain is one way; means are those of renewal theory,
-    E[x of an attempt] / P(pass).
+    Lives are drawn independently, so each chain is one way. Those after the last pass begin the
+    first way, so that every life counts once and means are those of renewal theory, E[x of an
+    attempt] / P(pass). A monthly bill runs on through resets: it is paid for the days of the whole
+    way, and begins anew only with an account that is bought.
     """
     is_pass = evaluation.is_pass
     rate = float(is_pass.mean())
@@ -102,31 +108,30 @@ def way_to_pass(costs: Costs, evaluation: Results) -> WayToPass:
             cost_high_mills=inf,
             n_ways=0,
         )
-    last = np.flatnonzero(is_pass)
-    n = last[-1] + 1
-    way = np.r_[0, np.cumsum(is_pass[:n])[:-1]]
-    is_first = np.r_[True, is_pass[: n - 1]]
-    cost = np.where(
-        is_first,
-        attempt_costs(costs, evaluation, is_first=True)[:n],
-        attempt_costs(costs, evaluation, is_first=False)[:n],
-    )
-    total = np.bincount(way, weights=cost) + costs.activation
-    again = float(attempt_costs(costs, evaluation, is_first=False).mean())
+    n_after = len(is_pass) - 1 - int(np.flatnonzero(is_pass)[-1])
+    passed = np.roll(is_pass, n_after)
+    first = np.flatnonzero(np.r_[True, passed[:-1]])
+    calendar_days = np.roll(evaluation.calendar_days, n_after)
+    attempts = np.diff(np.append(first, len(passed)))
+    if costs.is_reset:
+        renewals = _renewals(costs, np.add.reduceat(calendar_days, first))
+    else:
+        renewals = np.add.reduceat(_renewals(costs, calendar_days), first)
+    total = costs.price * (1 + renewals) + costs.again * (attempts - 1) + costs.activation
     return WayToPass(
         attempts=1 / rate,
         days=float(evaluation.n_days.mean()) / rate,
         calendar_days=float(evaluation.calendar_days.mean()) / rate,
-        cost_mills=again / rate + (costs.price - costs.again) + costs.activation,
+        cost_mills=float(total.mean()),
         cost_median_mills=float(np.median(total)),
         cost_high_mills=float(np.quantile(total, 0.9)),
-        n_ways=len(last),
+        n_ways=len(first),
     )
 
 
 def life_values(costs: Costs, lives: Lives) -> I64:
     """Returns what one attempt brings: payouts to the trader less all it cost; int64 [L]."""
-    value = -attempt_costs(costs, lives.evaluation, is_first=True)
+    value = -attempt_costs(costs, lives.evaluation)
     passed = np.flatnonzero(lives.evaluation.is_pass)
     value[passed] -= costs.activation
     if lives.funded is not None:
