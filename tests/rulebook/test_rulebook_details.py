@@ -152,6 +152,7 @@ def test_a_pass_does_not_speak_of_payouts() -> None:
     [
         ("activation = 100\n", "$100"),
         ("activation = 100\nactivation_within_days = 7\n", "$100, within 7 days"),
+        ("activation_within_days = 7\n", "not known, within 7 days"),
     ],
 )
 def test_the_activation_says_until_when(fees: str, expected: str) -> None:

@@ -267,10 +267,11 @@ def _costs(book: Rulebook) -> Iterator[tuple[str, str, str]]:
         yield "fees", "price", f"{_money(fees.price_mills)} {every}"
     if fees.reset_mills is not None:
         yield "fees", "reset", _money(fees.reset_mills)
-    if fees.activation_mills is not None:
-        within = fees.activation_within_days
+    within, activation = fees.activation_within_days, fees.activation_mills
+    if activation is not None or within is not None:
+        price = "not known" if activation is None else _money(activation)
         words = "" if within is None else f", within {within} days"
-        yield "fees", "activation after a pass", f"{_money(fees.activation_mills)}{words}"
+        yield "fees", "activation after a pass", f"{price}{words}"
 
 
 def _money(mills: int) -> str:

@@ -352,7 +352,8 @@ class Fees:
         price_mills: list price; None if not known.
         billing: paid every month, or once.
         reset_mills: price of a reset; None if there is none.
-        activation_mills: paid once after a pass, before the funded stage; None if none.
+        activation_mills: paid once after a pass, before the funded stage; None if none or not
+            known.
         activation_within_days: calendar days to pay it; None if no limit.
     """
 
@@ -361,6 +362,11 @@ class Fees:
     reset_mills: int | None = None
     activation_mills: int | None = None
     activation_within_days: int | None = None
+
+    @property
+    def is_activation_known(self) -> bool:
+        """Whether the activation is known; one with days to pay it and no price is not."""
+        return self.activation_mills is not None or self.activation_within_days is None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

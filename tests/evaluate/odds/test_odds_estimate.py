@@ -178,6 +178,21 @@ def test_a_monthly_bill_runs_on_through_resets() -> None:
     assert way_to_pass(reset, lives).calendar_days == pytest.approx(65)
 
 
+@pytest.mark.parametrize(
+    ("id", "unknown"),
+    [
+        ("apex-intraday-50k", []),
+        ("apex-intraday-100k", ["activation"]),
+        ("lucid-flex-50k", []),
+        ("lucid-flex-25k", ["price"]),
+    ],
+)
+def test_a_cost_that_is_not_known_is_told(id: str, unknown: list[str]) -> None:
+    found = estimate_odds(trader(1), load_rulebook(id), None, SMALL)  # type: ignore[arg-type]
+    told = [note for note in found.notes if note.endswith("is not known; taken as 0.")]
+    assert told == [f"The {name} of {id} is not known; taken as 0." for name in unknown]
+
+
 def test_settings_and_books_are_checked() -> None:
     with pytest.raises(ConfigError, match="n_lives was 10"):
         OddsSettings(n_lives=10)

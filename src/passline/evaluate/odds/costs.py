@@ -50,7 +50,14 @@ class Costs:
             is_monthly=fees.billing == "monthly",
             is_reset=reset < price,
             activation=fees.activation_mills or 0,
-            unknown=() if fees.price_mills is not None else ("price",),
+            unknown=tuple(
+                name
+                for name, is_known in (
+                    ("price", fees.price_mills is not None),
+                    ("activation", fees.is_activation_known),
+                )
+                if not is_known
+            ),
         )
 
 

@@ -281,7 +281,7 @@ def _notes(
     if cut:
         notes.append(f"{cut:.0%} of the trades were larger than the book allows and are cut.")
     if costs.unknown:
-        notes.append(f"The {' and '.join(costs.unknown)} of {book.id} is not known; taken as 0.")
+        notes += [f"The {name} of {book.id} is not known; taken as 0." for name in costs.unknown]
     if plan.funded is None:
         notes.append("No funded stage is known: the value is that of the evaluation alone.")
     if book.automation.policy == "forbidden":
