@@ -179,7 +179,8 @@ def _text(key: str) -> Any:
 def _span(key: str) -> Any:
     def show(path: dict[str, Any]) -> str:
         low, high = path[f"{key}_low_usd"], path[f"{key}_high_usd"]
-        return f"{path[f'{key}_usd']} ({low} to {high})"
+        told = "bounds not known" if low is None or high is None else f"{low} to {high}"
+        return f"{path[f'{key}_usd']} ({told})"
 
     return show
 

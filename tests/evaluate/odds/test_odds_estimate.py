@@ -120,6 +120,19 @@ def test_a_certain_winner_and_a_certain_loser() -> None:
     assert loser.worst.endings == {"floor_open": 1.0}
 
 
+@pytest.mark.parametrize(("step", "rate"), [(500.0, 1.0), (-500.0, 0.0)])
+def test_days_that_all_agree_have_an_interval(step: float, rate: float) -> None:
+    odds = estimate_odds(record(np.full(20, step)), COMBINE, XFA, replace(SMALL, block_days=2))
+    found = odds.worst.pass_rate
+    # Ten blocks of ten alike: Wilson's interval with Student's t on 9 degrees of freedom.
+    far = 2.2622**2 / (10 + 2.2622**2)
+    assert (found.value, found.high - found.low) == (rate, pytest.approx(far, abs=1e-4))
+    assert found.low <= rate <= found.high
+    told = odds.to_dict()["worst"]
+    assert (told["value_low_usd"], told["value_high_usd"]) == (None, None)
+    assert told["value_usd"] is not None
+
+
 def results(*rows: tuple[Ending, int, int]) -> Results:
     """Lives by ending, trading days and calendar days."""
     table = np.asarray(rows, np.int64)
@@ -343,6 +356,10 @@ def test_the_command(tmp_path: Path, passline_command: object) -> None:
     code, text, _ = passline_command("odds", write_run(tmp_path), *options, "--funded", "none")
     assert code == 0
     assert "no funded stage" in text
+    path.write_text("\n".join(rows[:2]) + "\n")
+    code, text, _ = passline_command("odds", path, *options)
+    assert code == 0
+    assert "(bounds not known)" in text
 
 
 def test_portions_of_lives_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

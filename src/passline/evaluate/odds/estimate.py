@@ -20,6 +20,7 @@ from passline.evaluate.odds.draws import Draws, resample_days, usual_block_days
 from passline.evaluate.odds.lives import Ending
 from passline.evaluate.odds.simulate import Lives, Plan, live
 from passline.evaluate.odds.stage import PathOrder
+from passline.evaluate.stats import proportion_interval
 from passline.rulebook.model import Rulebook
 
 __all__ = ["estimate_odds", "make_plan"]
@@ -29,6 +30,8 @@ Floats = NDArray[np.float64]
 
 _RECORD_LIVES = 2**32
 """Number of the first life lived in a pseudo-record; main lives count from 0."""
+_ALIKE = 1e-12
+"""Of a figure: pseudo-records that differ by less than this share differ by rounding alone."""
 
 
 def make_plan(book: Rulebook, funded: Rulebook | None, settings: OddsSettings) -> Plan:
@@ -135,12 +138,12 @@ def _path_odds(
     n_blocks = len(source) / nested.block_days
     rates = spread.evaluation.is_pass.reshape(shape).astype(np.float64)
     values = life_values(costs, spread).reshape(shape).astype(np.float64)
-    rate = _figure(float(lives.evaluation.is_pass.mean()), rates, n_blocks, settings.level)
+    rate = _rate(float(lives.evaluation.is_pass.mean()), rates, n_blocks, settings.level)
     value = _figure(float(life_values(costs, lives).mean()), values, n_blocks, settings.level)
     is_pass = lives.evaluation.is_pass
     passed_days = lives.evaluation.n_days[is_pass]
     return PathOdds(
-        pass_rate=Figure(value=rate.value, low=max(rate.low, 0.0), high=min(rate.high, 1.0)),
+        pass_rate=rate,
         value_mills=value,
         way=way_to_pass(costs, lives.evaluation),
         days_to_pass=tuple(float(q) for q in np.quantile(passed_days, [0.1, 0.5, 0.9]))
@@ -152,12 +155,23 @@ def _path_odds(
     )
 
 
+def _rate(value: float, draws: Floats, n_blocks: float, level: float) -> Figure:
+    """Returns a share with its interval; Wilson's over the blocks where these all agree."""
+    found = _figure(value, draws, n_blocks, level)
+    if np.isfinite(found.low) or n_blocks < 2:
+        return Figure(value=value, low=max(found.low, 0.0), high=min(found.high, 1.0))
+    blocks = np.arange(int(n_blocks))
+    alike = proportion_interval(np.full(len(blocks), value), blocks, level=level)
+    return Figure(value=value, low=alike.low, high=alike.high)
+
+
 def _figure(value: float, draws: Floats, n_blocks: float, level: float) -> Figure:
     """Returns a figure with the percentile interval of its means over pseudo-records.
 
     The spread that comes from finitely many lives in a record is taken out of the means, and the
     percentiles are taken further out as Hesterberg (2015) advises, so that few blocks give t's
-    width. With fewer than two blocks nothing bounds the figure.
+    width. Nothing bounds the figure with fewer than two blocks, or where the records do not differ:
+    what would have been in other days is then not known.
 
     Args:
         value: from the record itself.
@@ -174,8 +188,10 @@ def _figure(value: float, draws: Floats, n_blocks: float, level: float) -> Figur
         return Figure(value=value, low=-np.inf, high=np.inf)
     quantile = float(stdtrit(n_blocks - 1, (1 + level) / 2))
     tail = float(ndtr(-np.sqrt(n_blocks / (n_blocks - 1)) * quantile))
-    low, high = np.quantile(true_means, [tail, 1 - tail])
-    return Figure(value=value, low=min(float(low), value), high=max(float(high), value))
+    low, high = (float(end) for end in np.quantile(true_means, [tail, 1 - tail]))
+    if high - low <= _ALIKE * max(abs(low), abs(high)):
+        return Figure(value=value, low=-np.inf, high=np.inf)
+    return Figure(value=value, low=min(low, value), high=max(high, value))
 
 
 def _nearest(book: Rulebook, lives: Lives) -> float:
