@@ -142,8 +142,8 @@ class Tries:
 
     Attributes:
         n_configurations: configurations, the run's own among them.
-        p_reality_check: White's p-value over the runs of all of them; None if their results are
-            not all stored on the same episodes.
+        p_reality_check: the run's own in the reality check of all of them; None if their results
+            are not all stored on the same episodes.
     """
 
     n_configurations: int
@@ -313,11 +313,11 @@ def _judge(job: Job, plan: NullPlan, store: "_Store") -> NullTest:
 
 
 def _reality_check(job: Job, results: Any, start_day: Any) -> float | None:
-    """Returns White's p-value over blocks two evaluations long; None if they are fewer than 4."""
+    """Returns the run's p-value over blocks two evaluations long; None if there are under 4."""
     clusters = clusters_by_span(start_day, 2 * job.prepared.span_days)
     if len(np.unique(clusters)) < 4:
         return None
-    return reality_check(results, clusters, seed=0)
+    return reality_check(results, clusters, tested=0, seed=0)
 
 
 def tried_results(run: Run, root: Path, n_tried: int) -> tuple[Any, Any] | None:
@@ -329,8 +329,9 @@ def tried_results(run: Run, root: Path, n_tried: int) -> tuple[Any, Any] | None:
         n_tried: configurations that are known to have been tried.
 
     Returns:
-        (net results, mills [n_tried, n]; first day of each episode [n]), of each configuration
-        its latest run; None unless all of them stored results on exactly the run's own episodes.
+        (net results, mills [n_tried, n], the run's own first; first day of each episode [n]), of
+        each configuration its latest run; None unless all of them stored results on exactly the
+        run's own episodes.
     """
     own = _last_rows(run)
     if own is None:

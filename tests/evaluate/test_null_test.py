@@ -91,29 +91,69 @@ def tries(rng: np.random.Generator, n_tries: int, edge: float, alike: float) -> 
 BLOCKS = np.repeat(np.arange(24), 8)
 
 
-@pytest.mark.parametrize("alike", [0.0, 0.9])
-def test_the_best_of_ten_without_an_edge_is_seldom_called_real(alike):
-    rng = np.random.default_rng(2)
-    n = 150
-    found = [reality_check(tries(rng, 10, 0.0, alike), BLOCKS, seed=i) for i in range(n)]
-    assert np.mean(np.array(found) <= 0.05) <= 0.05 + 2.5 * np.sqrt(0.05 * 0.95 / n)
-    alone = [reality_check(tries(rng, 10, 0.0, alike)[:1], BLOCKS, seed=i) for i in range(n)]
-    assert stats.kstest(alone, "uniform").pvalue > 0.001
+SPAN = 30
+
+
+def overlapping(rng: np.random.Generator, n_tries: int, n_blocks: int) -> np.ndarray:
+    """Results of tries without an edge, an evaluation begun on every day of blocks of two spans."""
+    days = np.cumsum(rng.standard_normal((n_tries, 2 * SPAN * n_blocks + SPAN)), axis=1)
+    return days[:, SPAN:] - days[:, :-SPAN]
+
+
+def share_called_real(draw, n_blocks: int, seed: int, n: int = 300) -> float:
+    """Share of samples in which the reality check of the tested try is at most 0.05."""
+    rng = np.random.default_rng(seed)
+    blocks = np.repeat(np.arange(n_blocks), 2 * SPAN)
+    samples = (draw(rng) for _ in range(n))
+    found = [reality_check(x, blocks, tested=t, seed=i) for i, (x, t) in enumerate(samples)]
+    return float(np.mean(np.array(found) <= 0.05))
+
+
+@pytest.mark.parametrize(
+    ("n_blocks", "n_tries"), [(4, 2), (6, 1), (6, 2), (6, 5), (12, 5), (12, 10)]
+)
+def test_the_best_of_tries_without_an_edge_is_seldom_called_real(n_blocks, n_tries):
+    def draw(rng):
+        results = overlapping(rng, n_tries, n_blocks)
+        return results, int(results.mean(axis=1).argmax())
+
+    limit = 0.05 + 2.5 * np.sqrt(0.05 * 0.95 / 300)
+    assert share_called_real(draw, n_blocks, seed=2) <= limit
+
+
+def test_a_try_without_an_edge_is_seldom_called_real_beside_one_that_has_one():
+    def draw(rng):
+        results = overlapping(rng, 10, 6)
+        results[0] += 0.5 * SPAN
+        return results, 1 + int(results[1:].mean(axis=1).argmax())
+
+    assert share_called_real(draw, 6, seed=3) <= 0.05
 
 
 def test_a_real_edge_among_ten_tries_is_found_and_copies_of_it_cost_nothing():
     rng = np.random.default_rng(3)
     results = tries(rng, 10, 1.2, 0.3)
-    assert reality_check(results, BLOCKS, seed=0) < 0.01
-    one = reality_check(results[1:2], BLOCKS, seed=0)
-    assert reality_check(np.repeat(results[1:2], 50, axis=0), BLOCKS, seed=0) == one
+    assert reality_check(results, BLOCKS, tested=0, seed=0) < 0.01
+    assert reality_check(results, BLOCKS, tested=1, seed=0) > 0.05, "not the tested try's edge"
+    one = reality_check(results[1:2], BLOCKS, tested=0, seed=0)
+    assert reality_check(np.repeat(results[1:2], 50, axis=0), BLOCKS, tested=7, seed=0) == one
+
+
+def test_a_try_that_never_traded_costs_nothing_and_is_no_edge():
+    results = tries(np.random.default_rng(4), 2, 0.6, 0.3)
+    results[1] = 0.0
+    with_flat = reality_check(results, BLOCKS, tested=0, seed=0)
+    assert with_flat == reality_check(results[:1], BLOCKS, tested=0, seed=0)
+    assert reality_check(results, BLOCKS, tested=1, seed=0) == 1.0
 
 
 def test_reality_check_refuses_what_does_not_fit():
     with pytest.raises(ConfigError, match=r"\[K, n\]"):
-        reality_check(np.zeros((2, 5)), np.zeros(4), seed=0)
+        reality_check(np.zeros((2, 5)), np.zeros(4), tested=0, seed=0)
     with pytest.raises(ConfigError, match="1 block"):
-        reality_check(np.zeros((2, 5)), np.zeros(5), seed=0)
+        reality_check(np.zeros((2, 5)), np.zeros(5), tested=0, seed=0)
+    with pytest.raises(ConfigError, match=r"tested row was 2; it lies in 0\.\.1"):
+        reality_check(np.zeros((2, 5)), np.arange(5), tested=2, seed=0)
 
 
 def rows(values, rate=0.0):

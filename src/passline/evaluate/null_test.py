@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from passline.errors import ConfigError, RunError
 from passline.runs import replace_file
@@ -41,6 +41,8 @@ N_DRAWS = 2_000
 _FORMAT = 1
 _TOLERANCE = 1e-9
 """Results this near are one result: a mean's last bits depend on the order of its sum."""
+_LEAST_ERROR = 1e-7
+"""Of a try's largest result: an error below this is one of rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,7 @@ class NullTest:
         kinds: one entry a kind of null, in the order asked for.
         n_configurations: configurations that were tried on these data.
         correction: "none", "reality check" or "sidak": how they entered.
-        p_reality_check: White's p-value of the best of the tried runs; None if not computed.
+        p_reality_check: the run's own in the reality check of all tried runs; None if not computed.
         p_corrected: the smallest of the kinds' corrected p-values.
         p_smallest: what it would be had no null market reached the actual result.
         is_edge: whether an edge is claimed.
@@ -138,20 +140,23 @@ def sidak(p: float, n: int) -> float:
     return float(-np.expm1(n * np.log1p(-p))) if p < 1 else 1.0
 
 
-def reality_check(results: ArrayLike, clusters: ArrayLike, *, seed: int) -> float:
-    """Returns White's (2000) p-value: could luck alone make the best of several results so good?
+def reality_check(results: ArrayLike, clusters: ArrayLike, *, tested: int, seed: int) -> float:
+    """Returns a p-value of one of several tries: could luck make any of them look as good?
 
-    With d_k the mean result of try k, blocks of dates are drawn anew, the same for all tries, and
-    the p-value is the share of draws, the actual one among them, in which
-    max_k (d*_k - d_k) >= max_k d_k. Tries that made the same trades count as one.
+    White's (2000) reality check, studentized and asked of the tested try (Romano and Wolf 2005).
+    With d_k the mean result of try k and se_k its error, blocks of dates are drawn anew, the same
+    for all tries, and the p-value is the share of draws, the actual one among them, in which
+    max_k (d*_k - d_k) / se*_k >= d / se of the tested try. Whatever the others truly earn, a try
+    that earns nothing seldom has a small one. Tries that made the same trades count as one.
 
     Args:
         results: net result of each try's agent on the same episodes [K, n].
-        clusters: block of dates of each episode [n].
+        clusters: block of dates of each episode [n]; block g and g + 1 may share luck.
+        tested: row of the try that is judged.
         seed: of the draws.
 
     Raises:
-        ConfigError: the shapes do not fit, or there is one block only.
+        ConfigError: the shapes do not fit, there is no such row, or there is one block only.
     """
     values, ids = np.asarray(results, np.float64), np.asarray(clusters)
     if values.ndim != 2 or values.shape[1:] != ids.shape or not values.size:
@@ -159,19 +164,63 @@ def reality_check(results: ArrayLike, clusters: ArrayLike, *, seed: int) -> floa
             f"reality_check: {values.shape} results and {ids.shape} clusters; they must be [K, n] "
             "and [n]."
         )
-    _, codes = np.unique(ids, return_inverse=True)
-    n_clusters = int(codes.max()) + 1
+    if not 0 <= tested < len(values):
+        raise ConfigError(
+            f"reality_check: the tested row was {tested}; it lies in 0..{len(values) - 1}."
+        )
+    unique, codes = np.unique(ids, return_inverse=True)
+    n_clusters = len(unique)
     if n_clusters < 2:
         raise ConfigError("reality_check: 1 block of dates; at least 2 are needed.")
+    # In units of each try's largest result, so that one tolerance tells a spread from none.
+    values = values / np.maximum(np.abs(values).max(axis=1, keepdims=True), _TOLERANCE)
     means = values.mean(axis=1)
-    sums = np.stack([np.bincount(codes, row, n_clusters) for row in values])
+    residuals = values - means[:, None]
+    sums = np.array([np.bincount(codes, row, n_clusters) for row in residuals], np.float64)
     sizes = np.bincount(codes, minlength=n_clusters).astype(np.float64)
+    error = _serial_error(sums[tested], unique) / len(ids)
+    actual = float(_studentized(means[tested], error))
     picks = np.random.default_rng(seed).multinomial(
         n_clusters, np.full(n_clusters, 1 / n_clusters), N_DRAWS
     )
-    drawn = (picks @ sums.T) / (picks @ sizes)[:, None] - means
-    n_above = int(np.sum(drawn.max(axis=1) >= means.max() - _TOLERANCE))
-    return (1 + n_above) / (1 + N_DRAWS)
+    best = _drawn_studentized(picks.astype(np.float64), sums, sizes).max(axis=1)
+    return (1 + int(np.sum(best >= actual - _TOLERANCE))) / (1 + N_DRAWS)
+
+
+def _serial_error(sums: NDArray[np.float64], ids: NDArray[Any]) -> float:
+    """Returns the error of a sum of blocks' residuals, of which those that touch share luck."""
+    n = len(sums)
+    shared = float((sums[1:] * sums[:-1])[np.diff(ids) == 1].sum())
+    squares = float((sums**2).sum()) + 2 * max(shared, 0.0)
+    return float(np.sqrt(squares * n / (n - 1) * (1 + 1 / n)))
+
+
+def _drawn_studentized(
+    picks: NDArray[np.float64], sums: NDArray[np.float64], sizes: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Returns the studentized centered mean of each try in each draw [draws, K].
+
+    Args:
+        picks: how often each draw took each block [draws, G].
+        sums: residuals of each try, summed over each block [K, G].
+        sizes: episodes of each block [G].
+    """
+    n = (picks @ sizes)[:, None]
+    means = picks @ sums.T / n
+    # Squares of a block's sum less what the drawn mean explains of it, multiplied out.
+    squares = picks @ (sums**2).T - 2 * means * (picks @ (sums * sizes).T)
+    squares += means**2 * (picks @ sizes**2)[:, None]
+    n_clusters = len(sizes)
+    errors = np.sqrt(np.maximum(squares, 0.0) * n_clusters / (n_clusters - 1)) / n
+    return _studentized(means, errors)
+
+
+def _studentized(means: ArrayLike, errors: ArrayLike) -> NDArray[np.float64]:
+    """Returns means over errors; without an error inf for a gain, and -inf for none."""
+    d, error = np.asarray(means, np.float64), np.asarray(errors, np.float64)
+    is_spread = error > _LEAST_ERROR
+    sure = np.where(d > _LEAST_ERROR, np.inf, -np.inf)
+    return np.where(is_spread, d / np.where(is_spread, error, 1.0), sure)
 
 
 def smallest_p(n: int, n_kinds: int, n_configurations: int) -> float:
@@ -232,8 +281,8 @@ def judge_nulls(
         actual_pass_rate: share of the evaluations that passed.
         nulls: (the same two) for each null market, by kind.
         n_configurations: configurations tried on these data, this one among them.
-        p_reality_check: p-value of `reality_check` over the runs of all of them; None if their
-            results are not all stored on the same episodes.
+        p_reality_check: the run's p-value in `reality_check` over the runs of all of them; None if
+            their results are not all stored on the same episodes.
         settings: kept with the result.
     """
     correction = _Correction(n_configurations=n_configurations, p_reality_check=p_reality_check)
