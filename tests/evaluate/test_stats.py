@@ -153,6 +153,31 @@ def test_redrawn_dates_keep_what_overlapping_episodes_share():
     assert covered.mean() > 0.88
 
 
+@pytest.mark.parametrize(
+    "windows", [((0, 90), (820, 910)), ((0, 90), (600, 690), (1300, 1390)), ((0, 60), (1100, 1160))]
+)
+def test_redrawn_dates_cover_the_truth_of_windows_far_apart(windows):
+    """An evaluation of 30 days begins on each day of each window that leaves room for it."""
+    generator, span, n = np.random.default_rng(7), 30, 200
+    starts = np.concatenate([np.arange(first, stop - span) for first, stop in windows])
+    n_covered = 0
+    for seed in range(n):
+        path = np.r_[0.0, np.cumsum(generator.standard_normal(windows[-1][1]))]
+        returns = path[starts + span] - path[starts]
+        found = date_bootstrap(returns, starts, span_days=span, seed=seed, n_draws=400)
+        n_covered += found.low <= 0 <= found.high
+    assert n_covered / n >= 0.95 - 2.5 * np.sqrt(0.95 * 0.05 / n)
+
+
+def test_redrawn_dates_count_a_gap_between_windows_once():
+    days = np.r_[np.arange(60), np.arange(800, 860)]
+    values = np.sin(days / 5.0)
+    near = np.r_[np.arange(60), np.arange(90, 150)]  # 30 empty days between them
+    far, close = (date_bootstrap(values, d, span_days=30, seed=0) for d in (days, near))
+    assert (far.low, far.high) == (close.low, close.high)
+    assert far.n_effective == close.n_effective == 150 / 60
+
+
 def test_paired_difference_covers_and_is_narrower_than_unpaired():
     generator = np.random.default_rng(5)
     ids = cluster_ids(20, False, generator)

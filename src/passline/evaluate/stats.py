@@ -261,9 +261,11 @@ def date_bootstrap(
     wrapped around the end, so that what overlapping episodes share is drawn together. Episodes that
     begin k days apart are torn apart by a share k / length of the blocks, which no number of blocks
     mends; twice the variance of these draws less that of draws of blocks half as long has no such
-    gap within the half (Politis and Romano 1995). Pairs stay pairs if `values` are their
-    differences. The interval is that of `mean_interval` with this variance and as many degrees of
-    freedom as there are long blocks, less one; percentiles of so few blocks would cover 80-90 %.
+    gap within the half (Politis and Romano 1995). Days on which nothing begins are no evidence: a
+    run of them counts as `span_days` at most, so that windows far apart are drawn apart and give no
+    more blocks than they hold. Pairs stay pairs if `values` are their differences. The interval is
+    that of `mean_interval` with this variance and as many degrees of freedom as there are long
+    blocks, less one; percentiles of so few blocks would cover 80-90 %.
 
     Args:
         values: one number an episode, float [n].
@@ -275,7 +277,7 @@ def date_bootstrap(
     """
     numbers, days = _checked(values, start_day, level)
     n_clusters = len(np.unique(clusters_by_span(days, span_days)))
-    mean, day = float(numbers.mean()), days - days.min()
+    mean, day = float(numbers.mean()), _without_gaps(days, span_days)
     residuals = np.bincount(day, weights=numbers - mean).astype(np.float64)
     length = min(2 * span_days, len(residuals))
     n_blocks = len(residuals) / length
@@ -358,6 +360,13 @@ def clusters_by_span(start_day: ArrayLike, span_days: int) -> Ints:
     if span_days < 1:
         raise ConfigError(f"clusters_by_span: span_days is {span_days}; at least 1 is needed")
     return (days - days.min()) // span_days if days.size else days
+
+
+def _without_gaps(days: Ints, most_days: int) -> Ints:
+    """Returns days from 0, with runs of days on which nothing begins cut to `most_days`."""
+    unique, codes = np.unique(days, return_inverse=True)
+    steps = np.minimum(np.diff(unique), most_days + 1)
+    return np.r_[0, np.cumsum(steps)].astype(np.int64)[codes]
 
 
 def _checked(values: ArrayLike, clusters: ArrayLike, level: float) -> tuple[Floats, Ints]:
