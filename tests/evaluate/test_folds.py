@@ -70,11 +70,11 @@ def test_settings_out_of_range_are_refused(given, message) -> None:
         FoldConfig(**given)
 
 
-def test_one_account_follows_another_and_every_session_counts_once() -> None:
-    """Five sessions: the first account lives two, the next one, the last is cut by the end."""
+def test_one_account_follows_another_and_every_day_counts_once() -> None:
+    """Five days: the first account lives two, the next one, the last is cut by the end."""
     equity = np.zeros((5, MAX_DAYS), np.int64)
     equity[0, :2] = 1_100, 900
-    equity[1, :1] = 77_777  # never begun: session 1 belongs to the first account
+    equity[1, :1] = 77_777  # never begun: day 1 belongs to the first account
     equity[2, :1] = 1_050
     equity[3, :3] = 1_010, 1_030, 99_999  # the window ends before its third day
     results, chain = chain_accounts(np.array([2, 1, 1, 3, 1]), equity, 1_000)

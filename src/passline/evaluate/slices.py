@@ -418,7 +418,11 @@ def evaluation_starts(
 
 
 def day_starts(prepared: Prepared, slices: Sequence[Slice]) -> Starts:
-    """Returns one episode a session, from the bar before it to its last: independent days."""
+    """Returns one episode a session, from the bar before it to its last.
+
+    A trading day has two of them where a holiday's half session counts for it; they have the same
+    `day`.
+    """
     tape = prepared.compiled.tape
     opens = np.r_[(tape.flags[1:] & BarFlag.SESSION_START) != 0, False]
     chosen: list[tuple[int, int]] = []

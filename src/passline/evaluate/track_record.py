@@ -1,12 +1,12 @@
 """A track record: one account after another through a test window, as a trader would live it.
 
-The account that ended is followed by a fresh one in the next session, so that every session counts
-once. Pass rates come from many overlapping episodes; this is the one path through them that a
-person could have walked.
+The account that ended is followed by a fresh one on the next trading day, so that every trading
+day counts once. Pass rates come from many overlapping episodes; this is the one path through them
+that a person could have walked.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from passline.evaluate.judge import begin_at, with_path
 from passline.evaluate.policies import Greedy, Policy
 from passline.evaluate.rollout import MAX_DAYS, play_episodes
-from passline.evaluate.slices import Slice, day_starts
+from passline.evaluate.slices import Slice, Starts, day_starts
 from passline.sim.layout import DoneReason
 from passline.task.env import TaskParams
 from passline.task.prepare import Prepared
@@ -46,7 +46,7 @@ class Account:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackRecord:
-    """What the accounts made, session by session.
+    """What the accounts made, trading day by trading day.
 
     Attributes:
         day: trading days, days since 1970-01-01 [D].
@@ -84,11 +84,10 @@ def keep_record(
     accounts: list[Account] = []
     for market in sorted({part.market for part in slices}):
         own = [part for part in slices if part.market == market]
-        starts = day_starts(prepared, own)
-        starts = replace(starts, end_bar=np.full(len(starts.bar), own[0].end_bar, np.int64))
+        starts = _account_starts(prepared, own)
         played = play_episodes(worst, greedy, policy, begin_at(worst, starts), seed=seed)
-        by_session, chain = chain_accounts(played.n_days, played.day_equity, start_balance)
-        for day, result in zip(starts.day.tolist(), by_session.tolist(), strict=True):
+        by_day, chain = chain_accounts(played.n_days, played.day_equity, start_balance)
+        for day, result in zip(starts.day.tolist(), by_day.tolist(), strict=True):
             results[day] = results.get(day, 0) + result
         accounts += [
             Account(
@@ -108,30 +107,46 @@ def keep_record(
     )
 
 
+def _account_starts(prepared: Prepared, slices: Sequence[Slice]) -> Starts:
+    """Returns one start a trading day, in its first session, to the end of the window.
+
+    A holiday's half session counts for the next full day, so that a day may have two sessions.
+    """
+    every = day_starts(prepared, slices)
+    _, first = np.unique(every.day, return_index=True)
+    return Starts(
+        bar=every.bar[first],
+        end_bar=np.full(len(first), slices[0].end_bar, np.int64),
+        slice=every.slice[first],
+        market=every.market[first],
+        day=every.day[first],
+    )
+
+
 def chain_accounts(
     n_days: Any, day_equity: Any, start_balance: int
 ) -> tuple[I64, list[tuple[int, int]]]:
-    """Walks from account to account; one could begin at every one of S sessions.
+    """Walks from account to account; one could begin on every one of D trading days.
 
     Args:
-        n_days: trading days that each lived [S].
-        day_equity: equity at the close of each of them, mills [S, MAX_DAYS]; of an account that
+        n_days: trading days that each lived [D].
+        day_equity: equity at the close of each of them, mills [D, MAX_DAYS]; of an account that
             lived longer the last column holds its end.
         start_balance: mills.
 
     Returns:
-        (net result of each session, mills [S]; first and last session of each account).
+        (net result of each trading day, mills [D]; first and last of each account).
     """
-    n_sessions = len(n_days)
-    results = np.zeros(n_sessions, np.int64)
+    n_total = len(n_days)
+    results = np.zeros(n_total, np.int64)
     chain: list[tuple[int, int]] = []
     at = 0
-    while at < n_sessions:
+    while at < n_total:
         lived = max(int(n_days[at]), 1)
-        kept = min(lived, MAX_DAYS, n_sessions - at)
+        kept = min(lived, MAX_DAYS, n_total - at)
         equity = np.r_[start_balance, np.asarray(day_equity[at][:kept], np.int64)]
         results[at : at + kept] = np.diff(equity)
-        last = min(at + lived, n_sessions) - 1
+        last = min(at + lived, n_total) - 1
         chain.append((at, last))
         at = last + 1
     return results, chain
