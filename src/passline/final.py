@@ -7,7 +7,6 @@ never become the run's ordinary verdict.
 
 import dataclasses
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from passline.config import from_plain
@@ -15,10 +14,10 @@ from passline.errors import RunError
 from passline.evaluate.slices import evaluation_starts, final_slices
 from passline.evaluate.table import append_evaluation
 from passline.evaluate.verdict import Verdict, verdict
+from passline.evaluate.windows import trading_span
 from passline.kinds import origin_of, require_agent, require_training
 from passline.learn.checkpoint import list_checkpoints
 from passline.learn.curriculum import load_policy
-from passline.market.clock import EPOCH, trade_date
 from passline.openings import Opening, SealedWindow, record_opening, record_result
 from passline.pipeline import Markets, check_run, open_markets, play_paths, publish, summary_of
 from passline.report.data import FINAL_FILE
@@ -121,10 +120,9 @@ def unseal(run: Run) -> FinalTest:
 
 def _window(markets: Markets) -> SealedWindow:
     assert markets.final_start is not None
-    days = [int(trade_date(bars.ts[-1:])[0]) for bars in markets.whole]
     return SealedWindow(
         contracts=tuple(bars.contract.symbol for bars in markets.whole),
         data=tuple(bars.fingerprint() for bars in markets.whole),
         first=markets.final_start,
-        last=EPOCH + timedelta(days=max(days)),
+        last=trading_span(markets.whole)[1],
     )

@@ -33,7 +33,7 @@ from passline.evaluate.table import AGENT, EvaluationTable, append_evaluation, l
 from passline.evaluate.trip_file import TRIPS_FILE, write_trips
 from passline.evaluate.verdict import Verdict, verdict
 from passline.evaluate.verdict_file import VERDICT_FILE, write_verdict
-from passline.evaluate.windows import final_start, hide_final
+from passline.evaluate.windows import final_start, hide_final, trading_span
 from passline.kinds import FORCED_FROM, RunKind, forced_phase, kind_of, origin_of, require_agent
 from passline.learn import kernel, network
 from passline.learn.checkpoint import list_checkpoints, sweep_checkpoints
@@ -47,7 +47,7 @@ from passline.learn.curriculum import (
 from passline.learn.ppo import PPOConfig
 from passline.learn.reweigh import start_weights, stored_rates
 from passline.market.bars import Bars
-from passline.market.clock import EPOCH, trade_date
+from passline.market.clock import EPOCH
 from passline.market.contracts import find_contract
 from passline.market.load import read_bars
 from passline.market.synthetic import SyntheticMarket, synthesize
@@ -467,8 +467,7 @@ def _slices_entry(markets: Markets, prepared: Prepared, cut: Split) -> dict[str,
         "test": {s.name: dates(s.first_bar, s.stop_bar) for s in cut.test},
     }
     if markets.final_start is not None:
-        days = [trade_date(b.ts[-1:])[0] for b in markets.whole]
-        told["final"] = [markets.final_start, EPOCH + timedelta(days=int(max(days)))]
+        told["final"] = [markets.final_start, trading_span(markets.whole)[1]]
     return told
 
 

@@ -5,6 +5,7 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
+from made_bars import INDEX, bars_of, take
 from passline.config import from_plain, to_plain
 from passline.errors import ConfigError
 from passline.evaluate.slices import PURGE_SESSIONS, evaluation_starts, final_slices, split
@@ -118,11 +119,17 @@ def test_sizes_by_days_are_not_mixed_with_named_slices():
         SliceConfig(test_days=30, named=NAMED.named)
 
 
+FIRST_THURSDAY = 18_004
+"""2019-04-18."""
+
+
 class Span:
-    """Bars of a number of days, one a day."""
+    """Bars of a number of days, one a day; the lengths used end on a weekday."""
+
+    contract = INDEX
 
     def __init__(self, n_days):
-        self.ts = (18_000 + np.arange(n_days)) * 86_400 * 10**9
+        self.ts = (FIRST_THURSDAY + np.arange(n_days)) * 86_400 * 10**9
 
     def __len__(self):
         return len(self.ts)
@@ -130,12 +137,12 @@ class Span:
 
 @pytest.mark.parametrize(
     ("n_days", "size", "sealed"),
-    [(365, None, 0), (719, None, 0), (720, None, 90), (2922, None, 365), (4000, None, 365),
-     (2922, 30, 30), (2922, 0, 0)],
+    [(365, None, 0), (719, None, 0), (720, None, 90), (2924, None, 365), (4002, None, 365),
+     (2924, 30, 30), (2924, 0, 0)],
 )  # fmt: skip
 def test_the_final_window_is_a_share_of_the_days(n_days, size, sealed):
     start = final_start([Span(n_days)], SliceConfig(final_days=size))
-    last = EPOCH + timedelta(days=18_000 + n_days - 1)
+    last = EPOCH + timedelta(days=FIRST_THURSDAY + n_days - 1)
     assert start == (last - timedelta(days=sealed - 1) if sealed else None)
 
 
@@ -154,6 +161,22 @@ def test_bars_of_the_final_window_and_its_embargo_are_taken_away(market):
     assert np.unique(hidden).size > 20
     with pytest.raises(ConfigError, match="no bar lies before the final window"):
         hide_final(market.bars, date(2024, 1, 3), config)
+
+
+@pytest.mark.parametrize("embargo_days", [0, 1])
+def test_a_holiday_of_the_final_windows_first_trading_day_is_hidden(embargo_days):
+    """Martin Luther King's day of 2024, a Monday, counts for the Tuesday."""
+    bars = bars_of(
+        ("2024-01-11 18:00", "2024-01-12 17:00"),
+        ("2024-01-14 18:00", "2024-01-15 13:00"),
+        ("2024-01-15 18:00", "2024-01-16 17:00"),
+        minutes=15,
+    )
+    seen = hide_final(bars, date(2024, 1, 16), SliceConfig(embargo_days=embargo_days))
+    assert trade_date(seen.ts)[-1] == (date(2024, 1, 12) - EPOCH).days
+    ends_on_holiday = take(bars, np.flatnonzero(trade_date(bars.ts) <= trade_date(bars.ts)[100]))
+    start = final_start([ends_on_holiday], SliceConfig(final_days=1))
+    assert start == date(2024, 1, 16)
 
 
 def test_final_slices_are_the_months_of_the_window(market, prepared):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from made_bars import eastern_ns
 from passline.errors import BarsError
 from passline.market.calendar import (
     Calendar,
@@ -255,6 +256,14 @@ def test_locate_is_half_open() -> None:
     located = sessions.locate(np.array([ns(t) for t in times]))
     assert located.tolist() == [-1, 0, 0, -1, 1, -1, -1]
     assert located.dtype == np.int32
+
+
+def test_a_time_counts_for_a_trading_day_as_its_session_does() -> None:
+    """A holiday's half for the next full day; between sessions the next one counts."""
+    times = ["2024-01-12 16:00", "2024-01-13 12:00", "2024-01-15 12:00", "2024-01-16 12:00"]
+    found = load_calendar("equity").trading_day(np.array([eastern_ns(time) for time in times]))
+    days = [str(np.datetime64(int(day), "D")) for day in found]
+    assert days == ["2024-01-12", "2024-01-16", "2024-01-16", "2024-01-16"]
 
 
 def test_sessions_between_two_closes_are_none() -> None:

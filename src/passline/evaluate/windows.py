@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from passline.errors import ConfigError
 from passline.market.bars import Bars
-from passline.market.clock import EPOCH, trade_date
+from passline.market.calendar import load_calendar
+from passline.market.clock import EPOCH
 
 __all__ = [
     "ROLES",
@@ -24,6 +26,7 @@ __all__ = [
     "final_start",
     "hide_final",
     "read_windows",
+    "trading_span",
     "window_of",
     "windows_of",
 ]
@@ -171,7 +174,7 @@ def final_start(bars: Sequence[Bars], config: SliceConfig) -> date | None:
     """
     if config.named:
         return min((w.start for w in config.named if w.role == "final"), default=None)
-    first, last = _reach(bars)
+    first, last = trading_span(bars)
     n_days = (last - first).days + 1
     size = config.final_days
     if size is None:
@@ -193,7 +196,7 @@ def hide_final(bars: Bars, start: date | None, config: SliceConfig) -> Bars:
     if start is None:
         return bars
     first_hidden = (start - EPOCH).days - config.embargo_days
-    stop = int(np.searchsorted(trade_date(bars.ts), first_hidden))
+    stop = int(np.searchsorted(_trading_days(bars, bars.ts), first_hidden))
     if stop == 0:
         raise ConfigError(
             f"{bars.contract.symbol}: no bar lies before the final window, which begins on {start}."
@@ -202,11 +205,16 @@ def hide_final(bars: Bars, start: date | None, config: SliceConfig) -> Bars:
     return bars.slice(0, stop)
 
 
-def _reach(bars: Sequence[Bars]) -> tuple[date, date]:
+def trading_span(bars: Sequence[Bars]) -> tuple[date, date]:
     """Returns the first and the last trading day of all markets together."""
-    edges = [trade_date(b.ts[[0, -1]]) for b in bars]
+    edges = [_trading_days(b, b.ts[[0, -1]]) for b in bars]
     first, last = min(int(e[0]) for e in edges), max(int(e[1]) for e in edges)
     return EPOCH + timedelta(days=first), EPOCH + timedelta(days=last)
+
+
+def _trading_days(bars: Bars, ts: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Returns the trading day of each time on the calendar of the bars, as slices are cut by it."""
+    return load_calendar(bars.contract.calendar).trading_day(ts)
 
 
 def _day(value: Any, where: str) -> date:

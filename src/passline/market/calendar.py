@@ -162,6 +162,14 @@ class Calendar:
         stop = int(np.searchsorted(every.open_ns, last_ns, side="right"))
         return every.slice(start, max(start, stop))
 
+    def trading_day(self, ts: I64) -> I32:
+        """Returns the trading day that each time counts for, outside sessions the next; int32 [n].
+
+        It differs from the trade date where a holiday's half session counts for the next full day.
+        """
+        every = self.all_sessions
+        return every.trading_day[np.searchsorted(every.close_ns, ts, side="right")]
+
     def require_covered(self, first: date, last: date) -> None:
         """Refuses dates that the holiday table does not reach.
 
