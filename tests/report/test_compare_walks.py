@@ -13,6 +13,7 @@ from made_walk import BOOK, DATA, make_walk, window_of
 from made_tables import bare_table
 from passline.cli import main
 from passline.evaluate.table import AGENT, EvaluationTable
+from passline.evaluate.verdict import GATE_SAID_NO, VerdictWord
 from passline.evaluate.walk_results import load_walk
 from passline.report.compare import compare_runs
 from passline.report.compare_page import render_comparison
@@ -140,6 +141,17 @@ def test_differences_of_walk_forwards_are_named_falsely_at_most_as_often_as_said
     figure("named by dates alone", dates, "")
     figure("named by dates and windows", both, "at most 0.07")
     assert both <= 0.07
+
+
+def test_a_walk_forward_forced_past_a_gate_is_undecided_where_it_would_be_an_edge(root) -> None:
+    passed, forced, stopped = (
+        load_walk(make_walk(root, lambda w, s: 400.0, **how)).verdict
+        for how in ({}, {"forced": True}, {"flat": [(0, 0)]})
+    )
+    assert passed.word is VerdictWord.EDGE
+    assert (forced.word, forced.reasons[0]) == (VerdictWord.UNDECIDED, GATE_SAID_NO)
+    assert forced.agent == passed.agent
+    assert GATE_SAID_NO not in (*passed.reasons, *stopped.reasons), "a stopped one is flat"
 
 
 def test_only_windows_and_starts_that_all_share_count(root, good) -> None:

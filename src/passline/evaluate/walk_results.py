@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from passline.errors import RunError
 from passline.evaluate.table import EvaluationTable, join_tables, load_evaluations
 from passline.evaluate.verdict import PolicyScore, Verdict, score_policies, verdict
+from passline.kinds import Origin
 from passline.runs import Run
 
 __all__ = ["RESULTS", "FoldScore", "SeedRecord", "Training", "WalkResults", "load_walk"]
@@ -122,8 +123,9 @@ def load_walk(run: Run) -> WalkResults:
         _score_fold([t for t in trainings if t.fold == number], span)
         for number in sorted({t.fold for t in trainings})
     )
+    origin = Origin(passed_gates=not any(t.is_forced for t in trainings))
     return WalkResults(
-        verdict=verdict(join_tables([t.table for t in trainings]), span_days=span),
+        verdict=verdict(join_tables([t.table for t in trainings]), span_days=span, origin=origin),
         folds=folds,
         records=_records(trainings, {fold.fold for fold in folds}),
         n_planned=int(own["folds"]) * int(own["seeds"]),
