@@ -67,6 +67,21 @@ def test_volume_roll_uses_the_session_before(tmp_path: Path, imported: Import) -
     assert roll["basis"] == "common bar"
 
 
+@pytest.mark.parametrize(("turn", "is_told"), [(2 * N, False), (2 * N + 120, True)])
+def test_a_month_that_changes_inside_a_session_is_told(
+    turn: int, is_told: bool, tmp_path: Path, imported: Import
+) -> None:
+    """Nobody can trade the gap that a position would gain or lose there."""
+    early, late = two_months()
+    months = {"ESH4": early.only(slice(turn)), "ESM4": late.only(slice(turn, None))}
+    bars = imported(write_months(tmp_path / "a.csv", months), stamp="open")
+    told = [w for w in bars.provenance["warnings"] if "changes inside a session" in w]
+    assert len(told) == is_told
+    if is_told:
+        assert "in 1 of 1 rolls: ESH4 to ESM4 at 2024-03-05 20:00 ET" in told[0]
+        assert "--drop-day" in told[0]
+
+
 def test_volume_roll_is_causal(tmp_path: Path, imported: Import) -> None:
     early, late = two_months()
     path = write_months(tmp_path / "a.csv", {"ESH4": early, "ESM4": late})

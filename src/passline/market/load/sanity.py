@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passline.errors import BarsError
+from passline.market.calendar import load_calendar
 from passline.market.clock import MINUTE_NS, session_ns, trade_date
 from passline.market.contract import Contract
 from passline.market.load.chunks import Source
@@ -34,6 +35,7 @@ _JUMP = 0.1
 _COPY_BARS = 15
 _FILLER_SHARE = 0.5
 _ROLL_GAP = 0.02
+_SHOWN_ROLLS = 3
 _WEEK_NS = 7 * 86_400 * 10**9
 
 
@@ -98,8 +100,34 @@ def check_tape(
     _check_wicks(tape, tick, name, warnings)
     _check_copies(tape, tick, name)
     _check_roll_gaps(tape, rolls, tick, contract, name, warnings)
+    _check_roll_times(tape, rolls, contract, warnings)
     if contract.exchange in _GLOBEX:
         _check_closed(tape, tick, bar_ns, name, stamp, warnings)
+
+
+def _check_roll_times(
+    tape: Tape, rolls: tuple[Roll, ...], contract: Contract, warnings: list[str]
+) -> None:
+    """Warns of months that change inside a session, where a position would gain or lose the gap."""
+    if not rolls:
+        return
+    calendar = load_calendar(contract.calendar)
+    sessions = calendar.sessions(int(tape.ts[0]), int(tape.ts[-1]) + _WEEK_NS)
+    first = np.array([roll.ts for roll in rolls], dtype=np.int64)
+    before = tape.ts[np.maximum(np.searchsorted(tape.ts, first) - 1, 0)]
+    session = sessions.locate(first)
+    inside = np.flatnonzero((session >= 0) & (session == sessions.locate(before)))
+    if len(inside):
+        shown = [
+            f"{rolls[i].before} to {rolls[i].after} at {eastern_text(rolls[i].ts)}"
+            for i in inside[:_SHOWN_ROLLS]
+        ]
+        warnings.append(
+            f"the contract month changes inside a session in {len(inside)} of {len(rolls)} rolls: "
+            f"{_list(shown, len(inside))}. A position held there gains or loses the difference of "
+            "the months, which nobody can trade; leave these days out with --drop-day, or take the "
+            "months apart by --roll calendar from a file that holds both"
+        )
 
 
 def _check_volume(tape: Tape, name: str, warnings: list[str]) -> None:
