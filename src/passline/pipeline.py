@@ -5,7 +5,6 @@ directory, and a run that was stopped goes on from its last checkpoint.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -40,6 +39,7 @@ from passline.learn.checkpoint import list_checkpoints, sweep_checkpoints
 from passline.learn.curriculum import (
     Trained,
     best_checkpoints,
+    is_forced_at,
     load_network,
     train_curriculum,
     updates_by_phase,
@@ -553,8 +553,7 @@ def _train(job: Job, screen: Screen, *, forced: bool) -> tuple[Trained, list[dic
     if resumed is not None:
         check_curriculum(job.run, job.phases)
         job.run.record_resume(resumed.step)
-        done = list(itertools.takewhile(lambda name: name != resumed.phase, budgets))
-        is_forced = forced_from in [*done, resumed.phase]
+        is_forced = is_forced_at(job.phases, forced_from, resumed.phase)
         drop_last_test(job.run, job.phases, job.split, resumed, forced=is_forced)
     with Recorder(job.run, screen, job.phases, job.split, resumed=resumed) as recorder:
         trained = train_curriculum(

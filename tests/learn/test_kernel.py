@@ -241,7 +241,7 @@ def test_without_a_compiler_xla_multiplies_and_a_warning_says_so(
     monkeypatch.setattr(library, "_loaded", [])
     monkeypatch.setattr(library, "_known", lambda: ["amx", "avx512"])
     monkeypatch.setenv("CXX", compiler)
-    with kept_in(tmp_path), pytest.warns(RuntimeWarning, match=r"g\+\+ from 10 on"):
+    with kept_in(tmp_path), pytest.warns(RuntimeWarning, match=r"g\+\+ from 12 on"):
         assert not kernel.is_ready()
     assert not list(tmp_path.iterdir())
     obs = observations(4, 8)

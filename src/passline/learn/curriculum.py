@@ -69,6 +69,7 @@ __all__ = [
     "Trained",
     "Watcher",
     "best_checkpoints",
+    "is_forced_at",
     "kept_beside_last",
     "load_network",
     "load_policy",
@@ -230,7 +231,7 @@ class _Work:
 
     def is_forced(self, phase: int) -> bool:
         """Returns whether nothing stops or undoes this phase."""
-        return self.forced_from in [p.name for p in self.phases[: phase + 1]]
+        return is_forced_at(self.phases, self.forced_from, self.phases[phase].name)
 
     def settings(self, phase: int) -> PPOConfig:
         return phase_settings(self.ppo, self.phases[phase])
@@ -300,6 +301,12 @@ def train_curriculum(
         gates=tuple(gates),
         stopped_at=failed if cursor.phase < len(phases) else None,
     )
+
+
+def is_forced_at(phases: Sequence[Phase], forced_from: str | None, name: str) -> bool:
+    """Returns whether a phase is the one from which a training is forced, or a later one."""
+    names = [phase.name for phase in phases]
+    return forced_from in names and name in names[names.index(forced_from) :]
 
 
 def update_of(ppo: PPOConfig, mirror: Mirror | None) -> Update:

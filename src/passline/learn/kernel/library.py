@@ -128,7 +128,7 @@ def _warn(problem: str) -> None:
     first = problem.strip().partition("\n")[0]
     warnings.warn(
         f"the training kernel does not compile or load ({first}): XLA computes instead, and "
-        "training takes longer. Install a C++17 compiler that knows AVX-512 BF16, as g++ from 10 "
+        "training takes longer. Install a C++17 compiler that knows AVX-512 BF16, as g++ from 12 "
         "on does, and name it in CXX if it is not c++.",
         RuntimeWarning,
         stacklevel=2,
